@@ -1,0 +1,24 @@
+//! What the product is about, as plain values: claims, selectors, revocations, denials. No I/O, no clock, no runtime;
+//! time and randomness come in as arguments.
+
+mod claims;
+mod denial;
+mod entry;
+mod id;
+mod revocation;
+mod rights;
+mod selector;
+#[cfg(test)]
+mod tests;
+mod time;
+mod token;
+
+pub use claims::{ClaimValues, Claims, OtherClaim};
+pub use denial::Denial;
+pub use entry::{Change, Disposition, Ending, Entry, Lift, Merge, Recorded, merge};
+pub use id::{InvalidId, Position, RevocationId};
+pub use revocation::{Cutoff, Reach, Revocation, TokenKind, UnknownKind};
+pub use rights::{Right, Rights, UnknownRight};
+pub use selector::{InvalidSelector, Name, Selector, Shape};
+pub use time::Timestamp;
+pub use token::{BearerToken, TokenDigest};

@@ -1,0 +1,121 @@
+//! The marks of one shape: a map from key to word, and beside it the few keys whose marks do not fit a word.
+//!
+//! A map's shard is locked only for a look-up or one write; no guard leaves this file. Two maps are never locked at once.
+
+use std::hash::{BuildHasherDefault, Hasher};
+use std::ops::ControlFlow;
+
+use dashmap::DashMap;
+
+use crate::domain::{Claims, Selector, Shape, Timestamp};
+use crate::index::mark::{Mark, Packed};
+use crate::index::shape::{Key, ShapeHasher};
+
+/// Enough shards that sweeping one of ten million entries takes some ten microseconds.
+const SHARDS: usize = 256;
+
+/// All marks of one shape.
+#[derive(Debug)]
+pub(super) struct Marks {
+    hasher: ShapeHasher,
+    words: DashMap<Key, Packed, BuildHasherDefault<KeyHasher>>,
+    lists: DashMap<Key, Box<[Mark]>, BuildHasherDefault<KeyHasher>>,
+}
+
+impl Marks {
+    pub(super) fn new(hasher: ShapeHasher) -> Self {
+        Self {
+            hasher,
+            words: DashMap::with_hasher_and_shard_amount(BuildHasherDefault::default(), SHARDS),
+            lists: DashMap::with_hasher_and_shard_amount(BuildHasherDefault::default(), 2),
+        }
+    }
+
+    pub(super) const fn shape(&self) -> &Shape {
+        self.hasher.shape()
+    }
+
+    pub(super) fn len(&self) -> usize {
+        self.words.len()
+    }
+
+    /// Whether a mark of this shape kills a token with these claims.
+    pub(super) fn covers(&self, claims: &Claims, now: Timestamp) -> bool {
+        let hit = |key| if self.kills(key, claims, now) { ControlFlow::Break(()) } else { ControlFlow::Continue(()) };
+        self.hasher.each_key(claims, hit).is_break()
+    }
+
+    /// Whether the marks of exactly this selector kill a token with these claims.
+    pub(super) fn covers_by(&self, selector: &Selector, claims: &Claims, now: Timestamp) -> bool {
+        self.kills(self.hasher.selector_key(selector), claims, now)
+    }
+
+    fn kills(&self, key: Key, claims: &Claims, now: Timestamp) -> bool {
+        let reaches = |mark: Mark| mark.reaches(claims.kind, claims.issued_at, now);
+        loop {
+            let Some(word) = self.words.get(&key).map(|word| *word) else { return false };
+            if let Some(mark) = word.unpack() {
+                return reaches(mark);
+            }
+            if let Some(list) = self.lists.get(&key) {
+                return list.iter().copied().any(reaches);
+            }
+            // The writer is between the list it took away and the word that replaces it: look again.
+            std::hint::spin_loop();
+        }
+    }
+
+    /// Makes `standing` all that is known of the selector. For one writer at a time.
+    pub(super) fn replace(&self, selector: &Selector, standing: &[Mark]) {
+        let key = self.hasher.selector_key(selector);
+        match standing {
+            [] => {
+                self.words.remove(&key);
+                self.lists.remove(&key);
+            }
+            [mark] if let Some(word) = Packed::pack(*mark) => {
+                self.words.insert(key, word);
+                self.lists.remove(&key);
+            }
+            marks => {
+                self.lists.insert(key, marks.into());
+                self.words.insert(key, Packed::ELSEWHERE);
+            }
+        }
+    }
+
+    /// Drops words that have expired, a shard at a time; returns how many went. Writers may go on meanwhile: a word is
+    /// judged and removed under its shard's lock.
+    pub(super) fn expire_words(&self, now: Timestamp) -> usize {
+        let before = self.words.len();
+        self.words.retain(|_, word| word.unpack().is_none_or(|mark| mark.in_force(now)));
+        before.saturating_sub(self.words.len())
+    }
+
+    /// Drops the few keys whose marks do not fit a word and have all expired; returns how many. For one writer at a time.
+    pub(super) fn expire_lists(&self, now: Timestamp) -> usize {
+        let expired = |marks: &[Mark]| marks.iter().all(|mark| !mark.in_force(now));
+        let gone: Vec<Key> = self.lists.iter().filter(|list| expired(list)).map(|list| *list.key()).collect();
+        for key in &gone {
+            self.words.remove(key);
+            self.lists.remove(key);
+        }
+        gone.len()
+    }
+}
+
+/// Passes a key on as its own hash: it is one already.
+#[derive(Debug, Default)]
+pub(super) struct KeyHasher(u64);
+
+impl Hasher for KeyHasher {
+    fn finish(&self) -> u64 {
+        self.0
+    }
+
+    fn write(&mut self, _bytes: &[u8]) {}
+
+    fn write_u64(&mut self, word: u64) {
+        self.0 = word;
+    }
+}

@@ -1,0 +1,127 @@
+//! From a token's text to claims that were verified.
+//!
+//! | file | what |
+//! |---|---|
+//! | `settings` | what the operator decides |
+//! | `jws`, `json` | a text taken apart, with one meaning |
+//! | `claims`, `kind` | what it says of itself, and what kind of token that is |
+//! | `jwt`, `key_set`, `keys` | signatures, the keys that make them, and how they are kept current |
+//! | `opaque`, `news` | asking the issuer, and when to ask again |
+//! | `cache` | what was verified of late |
+//! | `issuer` | the rules and means of one issuer |
+//! | `verifier` | all of them together |
+//!
+//! Verification may be cached; whether a token may pass is decided elsewhere, and on every request.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use crate::domain::{Claims, Denial, Timestamp};
+
+mod cache;
+mod claims;
+mod fetch;
+mod issuer;
+mod json;
+mod jws;
+mod jwt;
+mod key_set;
+mod keys;
+mod kind;
+mod news;
+mod opaque;
+mod settings;
+#[cfg(test)]
+mod tests;
+mod verifier;
+
+pub use fetch::Fetch;
+pub use jwt::{Algorithm, UnknownAlgorithm};
+pub use key_set::KeySetError;
+pub use keys::KeysError;
+pub use settings::{
+    CacheSettings, ClaimNames, ClientSecret, IntrospectionSettings, IssuerSettings, KeySource, Settings,
+    SignatureSettings, Verification,
+};
+pub use verifier::{Calls, Verifier, VerifierError};
+
+/// Claims that an issuer's key or word vouches for, or that may only be used to refuse. Only this module makes one.
+#[derive(Clone, Debug)]
+pub struct Verified {
+    claims: Arc<Claims>,
+    assurance: Assurance,
+    deadline: Option<Timestamp>,
+}
+
+/// How far claims may be believed.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum Assurance {
+    /// Signature or introspection vouch for them.
+    Vouched,
+    /// Nobody checked (`verification = "none"`): good for refusing, never for granting.
+    Unchecked,
+}
+
+impl Verified {
+    /// What the token says.
+    #[must_use]
+    pub const fn claims(&self) -> &Arc<Claims> {
+        &self.claims
+    }
+
+    /// How far that may be believed.
+    #[must_use]
+    pub const fn assurance(&self) -> Assurance {
+        self.assurance
+    }
+
+    /// The first second in which the token is dead: its `exp` and the issuer's leeway. `None` for one that never says.
+    #[must_use]
+    pub const fn deadline(&self) -> Option<Timestamp> {
+        self.deadline
+    }
+
+    /// Claims that nothing vouches for but a test.
+    #[cfg(test)]
+    pub(crate) fn of(claims: Claims, assurance: Assurance) -> Self {
+        Self { deadline: claims.expires_at, claims: Arc::new(claims), assurance }
+    }
+}
+
+/// Why a token could not be verified.
+#[derive(Clone, Debug, Eq, PartialEq, thiserror::Error)]
+pub enum VerifyError {
+    /// It is no good.
+    #[error("token refused: {0}")]
+    Denied(Denial),
+    /// The issuer's keys or its word are not to be had; nobody knows.
+    #[error("the issuer {issuer:?} cannot be asked")]
+    Unavailable {
+        /// The issuer's configured name.
+        issuer: Arc<str>,
+    },
+}
+
+impl From<Denial> for VerifyError {
+    fn from(denial: Denial) -> Self {
+        Self::Denied(denial)
+    }
+}
+
+/// What control needs to know of an issuer.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub struct IssuerFacts {
+    /// The configured name.
+    pub name: Arc<str>,
+    /// The `iss`.
+    pub issuer: Arc<str>,
+    /// No token lives longer; `None` when that is not known.
+    pub max_token_lifetime: Option<Duration>,
+    /// Tolerance for clocks.
+    pub leeway: Duration,
+    /// How far its `iat` has run ahead of our clock, at most `leeway`.
+    pub lead: Duration,
+}
+
+/// Which issuers a route accepts: names from the configuration; `None` for all.
+pub type Accepted = Option<Arc<[Arc<str>]>>;

@@ -1,0 +1,263 @@
+//! Where tokens hide in a request. A request speaks for one caller: whoever sends two credentials hopes that the upstream
+//! believes another one than we checked, so that is refused as ambiguous (RFC 6750 §2), whatever the two are.
+//!
+//! Only the places a route names are looked at; a token elsewhere is never believed. What looks like a credential and is
+//! malformed counts as a bad one, never as none: else an optional route would let it through to a laxer reader.
+
+use std::fmt;
+use std::str::FromStr;
+
+use base64::Engine;
+use base64::engine::general_purpose::URL_SAFE_NO_PAD;
+use hyper::HeaderMap;
+use hyper::header::{AUTHORIZATION, COOKIE, HeaderName, HeaderValue, SEC_WEBSOCKET_PROTOCOL};
+
+use crate::admission::{Auth, Policy, Stop};
+use crate::domain::{BearerToken, Denial};
+
+/// The prefix by which a WebSocket subprotocol carries a token in base64url: Kubernetes' convention, since browsers let a
+/// page set no other header of the handshake.
+const WEBSOCKET_PREFIX: &str = "base64url.bearer.authorization.";
+/// What Kubernetes itself puts between prefix and token.
+const WEBSOCKET_DOMAIN: &str = "k8s.io.";
+/// The parameter that RFC 6750 §2.3 names.
+const QUERY_PARAMETER: &str = "access_token";
+
+const TWO_TOKENS: Stop = Stop::Ambiguous("the request carries more than one token");
+const TWO_AUTHORIZATIONS: Stop = Stop::Ambiguous("the request has more than one Authorization");
+const IN_QUERY: Stop = Stop::Ambiguous("a token in the query is not accepted here");
+const MALFORMED: Stop = Stop::Denied(Denial::Malformed);
+
+/// Where a token may stand.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub enum Place {
+    /// `Authorization: Bearer TOKEN` (RFC 6750 §2.1).
+    Bearer,
+    /// A cookie of that name.
+    Cookie(Box<str>),
+    /// A header of that name, with or without `Bearer` before the token.
+    Header(HeaderName),
+    /// An item of `Sec-WebSocket-Protocol`: `base64url.bearer.authorization.k8s.io.` and the token in base64url, with any
+    /// or no domain; or the item after the item `bearer`.
+    WebSocketProtocol,
+}
+
+/// A text that names no place for a token.
+#[derive(Clone, Debug, Eq, PartialEq, thiserror::Error)]
+#[error("{0:?} is no place for a token; places are bearer, cookie:NAME, header:NAME, websocket-protocol")]
+pub struct UnknownPlace(String);
+
+impl FromStr for Place {
+    type Err = UnknownPlace;
+
+    fn from_str(text: &str) -> Result<Self, UnknownPlace> {
+        let unknown = || UnknownPlace(text.to_owned());
+        match text.split_once(':') {
+            None if text == "bearer" => Ok(Self::Bearer),
+            None if text == "websocket-protocol" => Ok(Self::WebSocketProtocol),
+            Some(("cookie", name)) if is_token(name) => Ok(Self::Cookie(name.into())),
+            Some(("header", name)) => {
+                let name: HeaderName = name.parse().map_err(|_| unknown())?;
+                // These have a form of their own, for which there are places.
+                let taken = [AUTHORIZATION, COOKIE, SEC_WEBSOCKET_PROTOCOL].contains(&name);
+                if taken { Err(unknown()) } else { Ok(Self::Header(name)) }
+            }
+            _ => Err(unknown()),
+        }
+    }
+}
+
+impl fmt::Display for Place {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Bearer => f.write_str("bearer"),
+            Self::Cookie(name) => write!(f, "cookie:{name}"),
+            Self::Header(name) => write!(f, "header:{name}"),
+            Self::WebSocketProtocol => f.write_str("websocket-protocol"),
+        }
+    }
+}
+
+/// Finds the one token of a request.
+pub(super) fn extract(headers: &HeaderMap, query: Option<&str>, policy: &Policy) -> Result<Option<BearerToken>, Stop> {
+    if policy.auth == Auth::None {
+        return Ok(None);
+    }
+    let mut found = Found::default();
+    from_query(query.unwrap_or_default(), policy.query_token.as_deref(), &mut found)?;
+    refuse_several_authorizations(headers)?;
+    for place in &policy.places {
+        match place {
+            Place::Bearer => from_authorization(headers, &mut found)?,
+            Place::Cookie(name) => from_cookies(headers, name, &mut found)?,
+            Place::Header(name) => from_header(headers, name, &mut found)?,
+            Place::WebSocketProtocol => from_websocket(headers, &mut found)?,
+        }
+    }
+    found.token(policy.auth)
+}
+
+/// What was found so far: the text of one credential, well-formed or not.
+#[derive(Default)]
+struct Found(Option<Vec<u8>>);
+
+impl Found {
+    /// A second credential is one too many, even if it is the same.
+    fn add(&mut self, text: impl Into<Vec<u8>>) -> Result<(), Stop> {
+        if self.0.replace(text.into()).is_some() { Err(TWO_TOKENS) } else { Ok(()) }
+    }
+
+    fn token(self, auth: Auth) -> Result<Option<BearerToken>, Stop> {
+        let Some(text) = self.0 else {
+            return if auth == Auth::Required { Err(Stop::Denied(Denial::Missing)) } else { Ok(None) };
+        };
+        if text.contains(&b',') {
+            return Err(TWO_TOKENS);
+        }
+        let token = std::str::from_utf8(&text).ok().and_then(BearerToken::parse);
+        token.map(Some).ok_or(MALFORMED)
+    }
+}
+
+/// Two fields, or two credentials joined by a comma, and who knows which one counts.
+fn refuse_several_authorizations(headers: &HeaderMap) -> Result<(), Stop> {
+    let mut fields = headers.get_all(AUTHORIZATION).iter();
+    let Some(field) = fields.next() else { return Ok(()) };
+    let joined = field.as_bytes().split(|byte| *byte == b',').skip(1);
+    if fields.next().is_some() || joined.map(<[u8]>::trim_ascii).any(|part| after_scheme(part).is_some()) {
+        return Err(TWO_AUTHORIZATIONS);
+    }
+    Ok(())
+}
+
+/// RFC 6750 §2.1. Another scheme is no token.
+fn from_authorization(headers: &HeaderMap, found: &mut Found) -> Result<(), Stop> {
+    match headers.get(AUTHORIZATION).and_then(|field| after_scheme(field.as_bytes())) {
+        None => Ok(()),
+        Some(rest) => found.add(rest?),
+    }
+}
+
+/// What follows the scheme `Bearer`, in any case; `None` for another scheme. One or more spaces come between (RFC 9110
+/// §11.4); anything else between makes the credential malformed.
+fn after_scheme(field: &[u8]) -> Option<Result<&[u8], Stop>> {
+    let (scheme, rest) = field.split_at_checked("bearer".len())?;
+    if !scheme.eq_ignore_ascii_case(b"bearer") || rest.first().copied().is_some_and(is_token_byte) {
+        return None;
+    }
+    let token = rest.iter().position(|byte| *byte != b' ').and_then(|at| rest.get(at..).filter(|_| at > 0));
+    Some(token.ok_or(MALFORMED))
+}
+
+/// Every field and every pair (RFC 6265 §5.4; HTTP/2 splits fields, RFC 9113 §8.2.3). An empty cookie is none.
+fn from_cookies(headers: &HeaderMap, name: &str, found: &mut Found) -> Result<(), Stop> {
+    let fields = headers.get_all(COOKIE).iter().map(HeaderValue::as_bytes);
+    let pairs = fields.flat_map(|field| field.split(|byte| *byte == b';')).map(<[u8]>::trim_ascii);
+    let mut seen = false;
+    for pair in pairs {
+        let mut parts = pair.splitn(2, |byte| *byte == b'=');
+        if parts.next().map(<[u8]>::trim_ascii_end) != Some(name.as_bytes()) {
+            continue;
+        }
+        if std::mem::replace(&mut seen, true) {
+            return Err(Stop::Ambiguous("the request has two cookies of one name"));
+        }
+        let value = unquoted(parts.next().unwrap_or_default().trim_ascii_start());
+        if !value.is_empty() {
+            found.add(value)?;
+        }
+    }
+    Ok(())
+}
+
+/// A cookie's value may stand in double quotes (RFC 6265 §4.1.1).
+fn unquoted(value: &[u8]) -> &[u8] {
+    value.strip_prefix(b"\"").and_then(|value| value.strip_suffix(b"\"")).unwrap_or(value)
+}
+
+fn from_header(headers: &HeaderMap, name: &HeaderName, found: &mut Found) -> Result<(), Stop> {
+    let mut fields = headers.get_all(name).iter();
+    let Some(field) = fields.next() else { return Ok(()) };
+    if fields.next().is_some() {
+        return Err(TWO_TOKENS);
+    }
+    match after_scheme(field.as_bytes()) {
+        Some(token) => found.add(token?),
+        None if field.is_empty() => Ok(()),
+        None => found.add(field.as_bytes()),
+    }
+}
+
+/// The items of all fields (RFC 6455 §11.3.4).
+fn from_websocket(headers: &HeaderMap, found: &mut Found) -> Result<(), Stop> {
+    let fields = headers.get_all(SEC_WEBSOCKET_PROTOCOL).iter().map(HeaderValue::as_bytes);
+    let mut items = fields.flat_map(|field| field.split(|byte| *byte == b',')).map(<[u8]>::trim_ascii);
+    while let Some(item) = items.next() {
+        if item.eq_ignore_ascii_case(b"bearer") {
+            found.add(items.next().unwrap_or_default())?;
+        } else if let Some(encoded) = item.strip_prefix(WEBSOCKET_PREFIX.as_bytes()) {
+            found.add(encoded_token(encoded)?)?;
+        }
+    }
+    Ok(())
+}
+
+fn encoded_token(encoded: &[u8]) -> Result<Vec<u8>, Stop> {
+    let encoded = encoded.strip_prefix(WEBSOCKET_DOMAIN.as_bytes()).unwrap_or(encoded);
+    URL_SAFE_NO_PAD.decode(encoded).map_err(|_| MALFORMED)
+}
+
+/// A parameter named `access_token` is refused wherever the route does not ask for it: the upstream may read it. Names are
+/// compared as an upstream might read them: decoded, in any case, and split at `;` as well.
+fn from_query(query: &str, wanted: Option<&str>, found: &mut Found) -> Result<(), Stop> {
+    let mut seen = false;
+    for pair in query.split(['&', ';']) {
+        let (name, value) = pair.split_once('=').unwrap_or((pair, ""));
+        let name = decoded(name);
+        if wanted.is_some_and(|wanted| name == wanted.as_bytes()) {
+            if std::mem::replace(&mut seen, true) {
+                return Err(TWO_TOKENS);
+            }
+            found.add(decoded(value))?;
+        } else if name.eq_ignore_ascii_case(QUERY_PARAMETER.as_bytes()) {
+            return Err(IN_QUERY);
+        }
+    }
+    Ok(())
+}
+
+/// `application/x-www-form-urlencoded`, decoded; what is no escape stays as it is.
+fn decoded(text: &str) -> Vec<u8> {
+    let mut decoded = Vec::with_capacity(text.len());
+    let mut rest = text.as_bytes();
+    while let Some((byte, after)) = rest.split_first() {
+        rest = after;
+        match (byte, escape(after)) {
+            (b'+', _) => decoded.push(b' '),
+            (b'%', Some((escaped, after))) => {
+                decoded.push(escaped);
+                rest = after;
+            }
+            _ => decoded.push(*byte),
+        }
+    }
+    decoded
+}
+
+/// The byte that two hexadecimal digits stand for, and what follows them.
+fn escape(text: &[u8]) -> Option<(u8, &[u8])> {
+    let (digits, after) = text.split_at_checked(2)?;
+    let digit = |digit: &u8| char::from(*digit).to_digit(16);
+    let value = digits.iter().try_fold(0, |value, byte| digit(byte).map(|digit| value * 16 + digit))?;
+    u8::try_from(value).ok().map(|byte| (byte, after))
+}
+
+fn is_token(name: &str) -> bool {
+    !name.is_empty() && name.bytes().all(is_token_byte)
+}
+
+/// RFC 9110 §5.6.2.
+const fn is_token_byte(byte: u8) -> bool {
+    byte.is_ascii_alphanumeric()
+        || matches!(byte, b'!' | b'#'..=b'\'' | b'*' | b'+' | b'-' | b'.' | b'^'..=b'`' | b'|' | b'~')
+}

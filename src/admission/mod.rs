@@ -1,0 +1,214 @@
+//! Who may pass: where tokens hide in a request, what a route demands, and the decision, made anew for every request.
+//!
+//! The three steps of a [`Gate`] are apart so that a request can join those that a revocation cuts *between* verification,
+//! which may take a while, and the decision, which may not be older than the join.
+
+use std::sync::Arc;
+
+use hyper::HeaderMap;
+
+use crate::domain::{BearerToken, Claims, Denial, Timestamp};
+use crate::index::{Index, Standing};
+use crate::verify::{Assurance, Verified, Verifier, VerifyError};
+
+mod credential;
+mod policy;
+#[cfg(test)]
+mod tests;
+
+pub use credential::{Place, UnknownPlace};
+pub use policy::{Auth, Policy};
+
+/// What to do while the index is out of step.
+#[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
+pub enum WhenStale {
+    /// Nobody with a token passes: 503.
+    #[default]
+    Reject,
+    /// Serve on the last good state; what is known to be revoked is refused all the same.
+    Allow,
+}
+
+/// What the operator decides about admission.
+#[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
+pub struct Settings {
+    /// What to do while the index is out of step.
+    pub when_stale: WhenStale,
+}
+
+/// Leave to pass, for one request. Only [`Gate::admit`] makes one.
+#[derive(Clone, Debug)]
+pub struct Admitted {
+    claims: Option<Arc<Claims>>,
+    identified: bool,
+    deadline: Option<Timestamp>,
+}
+
+impl Admitted {
+    /// Leave to pass for tests of what comes after.
+    #[cfg(test)]
+    pub(crate) fn for_test(claims: Option<Claims>, identified: bool) -> Self {
+        Self { claims: claims.map(Arc::new), identified, deadline: None }
+    }
+
+    /// The claims, when there was a token.
+    #[must_use]
+    pub const fn claims(&self) -> Option<&Arc<Claims>> {
+        self.claims.as_ref()
+    }
+
+    /// The claims when they may be believed: what identity headers are made of.
+    #[must_use]
+    pub fn identity(&self) -> Option<&Claims> {
+        self.claims.as_deref().filter(|_| self.identified)
+    }
+
+    /// The first second in which the token is dead by itself: a stream that it opened ends then.
+    #[must_use]
+    pub const fn deadline(&self) -> Option<Timestamp> {
+        self.deadline
+    }
+
+    /// Leave to pass for nobody in particular.
+    const fn anonymous() -> Self {
+        Self { claims: None, identified: false, deadline: None }
+    }
+}
+
+/// Why a request may not pass.
+#[derive(Clone, Copy, Debug, Eq, PartialEq, thiserror::Error)]
+pub enum Stop {
+    /// It has no good token: 401, or 403 for the scope.
+    #[error("denied: {0}")]
+    Denied(Denial),
+    /// The request speaks with two tongues: several tokens, or one in a query: 400.
+    #[error("{0}")]
+    Ambiguous(&'static str),
+    /// Nobody can tell just now: 503.
+    #[error("{0}")]
+    Blind(&'static str),
+}
+
+impl From<VerifyError> for Stop {
+    fn from(error: VerifyError) -> Self {
+        match error {
+            VerifyError::Denied(denial) => Self::Denied(denial),
+            VerifyError::Unavailable { .. } => Self::Blind("the issuer cannot be asked"),
+        }
+    }
+}
+
+/// Decides who may pass.
+#[derive(Clone, Debug)]
+pub struct Gate {
+    settings: Settings,
+    index: Arc<Index>,
+    verifier: Arc<Verifier>,
+}
+
+impl Gate {
+    /// A gate that asks this index and this verifier.
+    #[must_use]
+    pub const fn new(settings: Settings, index: Arc<Index>, verifier: Arc<Verifier>) -> Self {
+        Self { settings, index, verifier }
+    }
+
+    /// Finds the one token a request carries in the places the policy names.
+    ///
+    /// # Errors
+    ///
+    /// [`Stop::Ambiguous`] for more than one, and for one in the query that the policy does not ask for; [`Stop::Denied`]
+    /// when it is malformed, or one is demanded and there is none.
+    pub fn extract(
+        &self,
+        headers: &HeaderMap,
+        query: Option<&str>,
+        policy: &Policy,
+    ) -> Result<Option<BearerToken>, Stop> {
+        credential::extract(headers, query, policy)
+    }
+
+    /// Verifies the token, if there is one.
+    ///
+    /// # Errors
+    ///
+    /// [`Stop::Denied`] when it is no good, [`Stop::Blind`] when its issuer must be asked and cannot be.
+    pub async fn verify(&self, token: Option<BearerToken>, policy: &Policy) -> Result<Option<Verified>, Stop> {
+        match token {
+            Some(token) => Ok(Some(self.verifier.verify(&token, policy.kind, &policy.accepted).await?)),
+            None => Ok(None),
+        }
+    }
+
+    /// Lets a verified token pass, or does not; asks the index every time.
+    ///
+    /// # Errors
+    ///
+    /// [`Stop::Denied`] when the token is revoked, has expired meanwhile, or lacks a scope, or when one is demanded and
+    /// there is none; [`Stop::Blind`] when the index is not known to be in step.
+    pub fn admit(&self, verified: Option<Verified>, policy: &Policy, now: Timestamp) -> Result<Admitted, Stop> {
+        let Some(verified) = verified.filter(|_| policy.auth != Auth::None) else { return admit_nobody(policy) };
+        // In this order: what the index shows after it was in step is all there is, what it showed before may not be.
+        let sight = sight(self.index.standing(), self.settings);
+        let revoked = self.index.covers(verified.claims(), now);
+        decide(verified, revoked, sight, policy, now)
+    }
+
+    /// Whether what was admitted may still go on: asked again when a request had to wait for a connection, so that none is
+    /// forwarded after the answer of the revocation that covers it.
+    ///
+    /// # Errors
+    ///
+    /// [`Stop::Denied`] when the token was revoked meanwhile.
+    pub fn still_admits(&self, admitted: &Admitted, now: Timestamp) -> Result<(), Stop> {
+        let revoked = admitted.claims().is_some_and(|claims| self.index.covers(claims, now));
+        if revoked { Err(Stop::Denied(Denial::Revoked)) } else { Ok(()) }
+    }
+}
+
+/// Whether the index may be believed when it knows nothing of a token.
+const fn sight(standing: Standing, settings: Settings) -> Result<(), Stop> {
+    match (standing, settings.when_stale) {
+        (Standing::InStep, _) | (Standing::Stale, WhenStale::Allow) => Ok(()),
+        (Standing::Stale, WhenStale::Reject) => Err(Stop::Blind("revocations are out of step")),
+        (Standing::Loading, _) => Err(Stop::Blind("revocations are not loaded yet")),
+    }
+}
+
+fn admit_nobody(policy: &Policy) -> Result<Admitted, Stop> {
+    match policy.auth {
+        Auth::Required => Err(Stop::Denied(Denial::Missing)),
+        Auth::Optional | Auth::None => Ok(Admitted::anonymous()),
+    }
+}
+
+/// The decision about a token. What is known to be revoked is refused first, however much else is unknown.
+fn decide(
+    verified: Verified,
+    revoked: bool,
+    sight: Result<(), Stop>,
+    policy: &Policy,
+    now: Timestamp,
+) -> Result<Admitted, Stop> {
+    if revoked {
+        return Err(Stop::Denied(Denial::Revoked));
+    }
+    sight?;
+    if verified.deadline().is_some_and(|deadline| now >= deadline) {
+        return Err(Stop::Denied(Denial::Expired));
+    }
+    if !grants(&verified, &policy.scopes) {
+        return Err(Stop::Denied(Denial::Scope));
+    }
+    Ok(Admitted {
+        identified: verified.assurance() == Assurance::Vouched,
+        deadline: verified.deadline(),
+        claims: Some(verified.claims().clone()),
+    })
+}
+
+/// Whether the token has all these scopes. Claims that nobody vouches for grant none.
+fn grants(verified: &Verified, demanded: &[Box<str>]) -> bool {
+    let vouched = verified.assurance() == Assurance::Vouched;
+    demanded.is_empty() || (vouched && demanded.iter().all(|scope| verified.claims().scopes.contains(scope)))
+}

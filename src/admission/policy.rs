@@ -1,0 +1,58 @@
+//! What a route demands of whoever comes. Plain data, made from the configuration.
+
+use std::sync::Arc;
+
+use crate::admission::credential::Place;
+use crate::domain::TokenKind;
+use crate::verify::Accepted;
+
+/// Whether a token is needed.
+#[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
+pub enum Auth {
+    /// Nobody passes without one.
+    #[default]
+    Required,
+    /// Who has none passes as nobody; who has a bad one does not pass.
+    Optional,
+    /// Tokens are not looked at.
+    None,
+}
+
+/// What a route demands of a token.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub struct Policy {
+    /// Whether one is needed.
+    pub auth: Auth,
+    /// Whose tokens are good here; `None` for all issuers'.
+    pub accepted: Accepted,
+    /// Where a token may stand; nothing else is looked at.
+    pub places: Vec<Place>,
+    /// The scopes a token must have, all of them.
+    pub scopes: Vec<Box<str>>,
+    /// What the token is used as.
+    pub kind: TokenKind,
+    /// The query parameter in which a token may stand as well, which RFC 9700 §4.3.2 advises against.
+    pub query_token: Option<Box<str>>,
+}
+
+impl Policy {
+    /// The scopes demanded, parted by blanks, for the challenge of a 403 (RFC 6750 §3); `None` when there are none.
+    #[must_use]
+    pub fn scope(&self) -> Option<Arc<str>> {
+        (!self.scopes.is_empty()).then(|| self.scopes.join(" ").into())
+    }
+}
+
+impl Default for Policy {
+    /// An access token of any issuer, in the `Authorization` header.
+    fn default() -> Self {
+        Self {
+            auth: Auth::Required,
+            accepted: None,
+            places: vec![Place::Bearer],
+            scopes: Vec::new(),
+            kind: TokenKind::Access,
+            query_token: None,
+        }
+    }
+}

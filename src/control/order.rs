@@ -1,0 +1,188 @@
+//! From a command to the revocation it means: who may ask for it, what exactly it selects, how far back it reaches, and
+//! for how long it has to be kept.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use aws_lc_rs::rand::{SecureRandom, SystemRandom};
+
+use crate::control::{Caller, Control, ControlError, Revoke, Target};
+use crate::domain::{
+    BearerToken, Cutoff, InvalidSelector, Name, Reach, Revocation, RevocationId, Right, Selector, Timestamp,
+};
+use crate::verify::IssuerFacts;
+
+/// Kept beyond what the clocks demand, since an expiry is exclusive and tokens count whole seconds.
+const MARGIN: Duration = Duration::from_secs(1);
+/// The longest reason, in bytes.
+const MAX_REASON_BYTES: usize = 1_024;
+/// The longest name of a caller that is written down, in characters.
+const MAX_ACTOR_CHARS: usize = 256;
+
+impl Control {
+    /// The revocation that `command` means, if `caller` may ask for it.
+    pub(super) async fn order(&self, caller: &Caller, command: Revoke) -> Result<Revocation, ControlError> {
+        require(caller, if command.block { Right::Admin } else { Right::SessionsRevoke })?;
+        let (selector, token_expires_at) = self.settle(command.target).await?;
+        if selector.is_sweeping() {
+            require(caller, Right::Admin)?;
+        }
+        let now = self.clock.now();
+        let issuers = self.issuers_of(&selector);
+        let reach = command.reach.unwrap_or(if selector.is_token() { Reach::ALL } else { Reach::LOGIN });
+        if reach.is_empty() {
+            return Err(ControlError::Invalid("kinds must name at least one of access, refresh, api_key".to_owned()));
+        }
+        let cutoff = cutoff(&selector, command.cutoff, command.block, &issuers, now)?;
+        let expires_at = match command.expires_at {
+            Some(asked) => Some(future(asked, now)?),
+            None if command.block => None,
+            None => retention(cutoff, token_expires_at, &issuers, now),
+        };
+        let reason = command.reason.map(reason).transpose()?;
+        let (id, actor) = (new_id()?, actor(caller));
+        Ok(Revocation { id, selector, reach, cutoff, created_at: now, expires_at, actor, reason })
+    }
+
+    async fn settle(&self, target: Target) -> Result<(Selector, Option<Expiry>), ControlError> {
+        match target {
+            Target::Selector(parts) => Ok((self.selector(parts)?, None)),
+            Target::Token(token) => self.identity(&token).await,
+        }
+    }
+
+    /// Claims with the issuer's own name in them: the configured name becomes its `iss`, and where there is one issuer only
+    /// it may be left out. An unknown issuer is refused: a revocation that a slip of the pen points at nobody would look done.
+    fn selector(&self, mut parts: BTreeMap<String, String>) -> Result<Selector, ControlError> {
+        if let Some(issuer) = parts.get_mut("issuer") {
+            let Some(known) = self.tokens.issuer(issuer) else { return Err(self.unknown(issuer)) };
+            *issuer = known.issuer.to_string();
+            return Ok(Selector::try_from(parts)?);
+        }
+        match (Selector::try_from(parts.clone()), &*self.tokens.issuers()) {
+            (Err(InvalidSelector::NeedsIssuer(_)), [only]) => {
+                parts.insert("issuer".to_owned(), only.issuer.to_string());
+                Ok(Selector::try_from(parts)?)
+            }
+            (selector, _) => Ok(selector?),
+        }
+    }
+
+    fn unknown(&self, issuer: &str) -> ControlError {
+        let known: Vec<String> = self.tokens.issuers().iter().map(|facts| facts.name.to_string()).collect();
+        let issuer: String = issuer.chars().take(100).collect();
+        ControlError::Invalid(format!("no issuer has the name or the iss {issuer:?}; known: {}", known.join(", ")))
+    }
+
+    /// A token's own identity, and when it expires by its own word.
+    async fn identity(&self, token: &BearerToken) -> Result<(Selector, Option<Expiry>), ControlError> {
+        let claims = self.tokens.read(token).await.map_err(ControlError::Token)?;
+        let parts = match &claims.token_id {
+            Some(id) => vec![(Name::Issuer, claims.issuer.to_string()), (Name::TokenId, id.to_string())],
+            // Alone: which issuer answers for an opaque token may not be known yet, and a digest needs none to be told apart.
+            None => vec![(Name::TokenSha256, claims.digest.to_string())],
+        };
+        let expiry = if claims.token_id.is_some() { Expiry::Claimed } else { Expiry::Bound };
+        Ok((Selector::new(parts)?, claims.expires_at.map(expiry)))
+    }
+
+    /// The issuers whose tokens a selector may cover; none when it names one that is not configured.
+    fn issuers_of(&self, selector: &Selector) -> Vec<IssuerFacts> {
+        match selector.value(&Name::Issuer) {
+            Some(issuer) => self.tokens.issuer(issuer).into_iter().collect(),
+            None => self.tokens.issuers(),
+        }
+    }
+}
+
+/// When a token expires, and what that is worth for what is revoked by it.
+#[derive(Clone, Copy, Debug)]
+enum Expiry {
+    /// By the very bytes the revocation names: no other token has another expiry under that digest.
+    Bound(Timestamp),
+    /// By a text that nobody verified: a forgery with the same `jti` may claim to expire sooner than the real one does.
+    Claimed(Timestamp),
+}
+
+/// Refuses a caller without `right`.
+pub(super) const fn require(caller: &Caller, right: Right) -> Result<(), ControlError> {
+    if caller.rights.allow(right) { Ok(()) } else { Err(ControlError::Forbidden(right)) }
+}
+
+/// How a caller is written down.
+pub(super) fn actor(caller: &Caller) -> Box<str> {
+    caller.name.chars().take(MAX_ACTOR_CHARS).collect::<String>().into()
+}
+
+/// A reason of bearable length.
+pub(super) fn reason(reason: String) -> Result<Box<str>, ControlError> {
+    if reason.len() > MAX_REASON_BYTES {
+        return Err(ControlError::Invalid(format!("reason must have at most {MAX_REASON_BYTES} bytes")));
+    }
+    Ok(reason.into())
+}
+
+/// How far back it reaches. The default, now, is by our clock while `iat` is by the issuer's, so it is moved on by how far
+/// that one has been seen to run ahead. A cut-off that was given is by the issuer's clock already and stands as it is; it
+/// may lie ahead of us no further than a good token's `iat` may.
+fn cutoff(
+    selector: &Selector,
+    asked: Option<Timestamp>,
+    block: bool,
+    issuers: &[IssuerFacts],
+    now: Timestamp,
+) -> Result<Cutoff, ControlError> {
+    let absolute = block || selector.is_absolute();
+    let latest = now.after(issuers.iter().map(|issuer| issuer.leeway).max().unwrap_or_default());
+    match asked {
+        None if absolute => Ok(Cutoff::Absolute),
+        Some(_) if block => Err(ControlError::Invalid("a block has no cutoff: leave one of them out".to_owned())),
+        Some(_) if absolute => {
+            Err(ControlError::Invalid("a token or a session is revoked altogether: leave the cutoff out".to_owned()))
+        }
+        Some(asked) if asked > latest => Err(ControlError::Invalid(
+            "the cutoff lies in the future; to keep tokens out from now on, block".to_owned(),
+        )),
+        Some(asked) => Ok(Cutoff::Until(asked)),
+        None => Ok(Cutoff::Until(now.after(issuers.iter().map(|issuer| issuer.lead).max().unwrap_or_default()))),
+    }
+}
+
+/// How long it is kept: until everything it may cover has expired, leeway and margin included; for ever when nobody knows
+/// how long that is. Never less than a leeway from now, however old the token or the cut-off.
+fn retention(
+    cutoff: Cutoff,
+    token_expires_at: Option<Expiry>,
+    issuers: &[IssuerFacts],
+    now: Timestamp,
+) -> Option<Timestamp> {
+    let leeway = issuers.iter().map(|issuer| issuer.leeway).max().unwrap_or_default();
+    let last = match (cutoff, token_expires_at) {
+        (Cutoff::Until(last), _) => last.after(longest_life(issuers)?),
+        (Cutoff::Absolute, Some(Expiry::Bound(expires_at))) => expires_at,
+        (Cutoff::Absolute, Some(Expiry::Claimed(expires_at))) => expires_at.max(now.after(longest_life(issuers)?)),
+        (Cutoff::Absolute, None) => now.after(longest_life(issuers)?),
+    };
+    Some(last.max(now).after(leeway + MARGIN)).filter(|expires_at| *expires_at <= Timestamp::MAX)
+}
+
+/// The longest life of any token of these issuers, if there is one that is known of all.
+fn longest_life(issuers: &[IssuerFacts]) -> Option<Duration> {
+    let lives: Option<Vec<Duration>> = issuers.iter().map(|issuer| issuer.max_token_lifetime).collect();
+    lives?.into_iter().max()
+}
+
+fn future(asked: Timestamp, now: Timestamp) -> Result<Timestamp, ControlError> {
+    if asked > now && asked <= Timestamp::MAX {
+        return Ok(asked);
+    }
+    Err(ControlError::Invalid(format!("expires_at must lie in the future and before {}", Timestamp::MAX)))
+}
+
+fn new_id() -> Result<RevocationId, ControlError> {
+    let mut bits = [0_u8; 16];
+    SystemRandom::new()
+        .fill(&mut bits)
+        .map_err(|_| ControlError::Invalid("the system has no randomness".to_owned()))?;
+    Ok(RevocationId::from_random(u128::from_le_bytes(bits)))
+}

@@ -1,0 +1,217 @@
+//! Following: the first load, outages, and what is never lost by either.
+
+use std::collections::VecDeque;
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use async_trait::async_trait;
+use futures_util::{StreamExt, stream};
+
+use crate::clock::ManualClock;
+use crate::domain::{Change, Claims, Position, Recorded, RevocationId, Selector, Timestamp, TokenDigest, TokenKind};
+use crate::index::{Index, Standing};
+use crate::store::testing::*;
+use crate::store::{
+    Appended, Backend, Batch, Event, EventStream, Page, RevocationLog, RevocationQuery, SharedLog, StoreError,
+};
+use crate::sync::{Follower, OnChange, Settings};
+use crate::telemetry::Metrics;
+
+type Script = Option<Vec<Result<Event, StoreError>>>;
+
+/// A log whose first streams are scripted; `None` in a script lets the real one through.
+#[derive(Debug)]
+struct Scripted {
+    log: SharedLog,
+    scripts: Mutex<VecDeque<Script>>,
+    asked: Mutex<Vec<Position>>,
+}
+
+#[async_trait]
+impl RevocationLog for Scripted {
+    async fn append(&self, batch: Batch) -> Result<Appended, StoreError> {
+        self.log.append(batch).await
+    }
+
+    async fn follow(&self, from: Position) -> Result<EventStream, StoreError> {
+        self.asked.lock().unwrap().push(from);
+        let script = self.scripts.lock().unwrap().pop_front().flatten();
+        match script {
+            Some(events) => Ok(stream::iter(events).boxed()),
+            None => self.log.follow(from).await,
+        }
+    }
+
+    async fn find(&self, id: RevocationId) -> Result<Option<Recorded>, StoreError> {
+        self.log.find(id).await
+    }
+
+    async fn standing(&self, selector: &Selector, now: Timestamp) -> Result<Vec<Recorded>, StoreError> {
+        self.log.standing(selector, now).await
+    }
+
+    async fn search(&self, query: &RevocationQuery) -> Result<Page<Recorded>, StoreError> {
+        self.log.search(query).await
+    }
+
+    async fn forget(&self, now: Timestamp) -> Result<u64, StoreError> {
+        self.log.forget(now).await
+    }
+
+    async fn close(&self) {
+        self.log.close().await;
+    }
+}
+
+struct Rig {
+    log: Arc<Scripted>,
+    index: Arc<Index>,
+    follower: Follower,
+    heard: Arc<Mutex<Vec<Position>>>,
+}
+
+impl Rig {
+    async fn start(prepare: &[Batch], scripts: Vec<Script>) -> Self {
+        let store = open(Backend::Memory).await;
+        for batch in prepare {
+            store.log.append(batch.clone()).await.unwrap();
+        }
+        let log = Arc::new(Scripted { log: store.log, scripts: Mutex::new(scripts.into()), asked: Mutex::default() });
+        let clock = ManualClock::at(NOW);
+        let index = Index::new(clock.clone(), Duration::from_secs(10), [7; 16]);
+        let heard: Arc<Mutex<Vec<Position>>> = Arc::default();
+        let (ears, own) = (heard.clone(), index.clone());
+        let on_change: OnChange = Arc::new(move |change: &Change| {
+            assert!(own.position() < change.position, "listeners hear of it before the index says it is there");
+            ears.lock().unwrap().push(change.position);
+        });
+        let follower =
+            Follower::start(log.clone(), index.clone(), clock, Metrics::new(), on_change, Settings::default());
+        Self { log, index, follower, heard }
+    }
+
+    fn covers(&self, user: &str) -> bool {
+        self.index.covers(&claims(user), NOW)
+    }
+}
+
+fn claims(user: &str) -> Claims {
+    Claims {
+        issuer: "https://id.example".into(),
+        kind: TokenKind::Access,
+        digest: TokenDigest::new([0; 32]),
+        token_id: None,
+        session: None,
+        user: Some(user.into()),
+        username: None,
+        client: None,
+        key_id: None,
+        issued_at: Some(NOW),
+        expires_at: None,
+        scopes: Box::default(),
+        other: Box::default(),
+    }
+}
+
+fn down() -> Result<Event, StoreError> {
+    Err(StoreError::Unavailable("down".into()))
+}
+
+#[tokio::test]
+async fn loaded_means_that_everything_that_stands_is_known() {
+    let prepare = [revoke(revocation(1, user("a"), 0)), revoke(revocation(2, user("b"), 0)), lift(2)];
+    let rig = Rig::start(&prepare, Vec::new()).await;
+    rig.follower.loaded().await.unwrap();
+    assert!(rig.covers("a") && !rig.covers("b"));
+    assert_eq!(rig.index.standing(), Standing::InStep);
+    assert!(rig.heard.lock().unwrap().is_empty(), "a load is no news");
+    rig.follower.stop().await;
+}
+
+#[tokio::test]
+async fn news_is_applied_told_and_then_reached() {
+    let rig = Rig::start(&[], Vec::new()).await;
+    rig.follower.loaded().await.unwrap();
+    let end = rig.log.append(revoke(revocation(1, user("a"), 0))).await.unwrap().position;
+    rig.index.reached(end).await;
+    assert!(rig.covers("a"));
+    assert_eq!(*rig.heard.lock().unwrap(), [end]);
+    let end = rig.log.append(lift(1)).await.unwrap().position;
+    rig.index.reached(end).await;
+    assert!(!rig.covers("a"));
+    rig.follower.stop().await;
+}
+
+#[tokio::test]
+async fn a_load_that_breaks_off_starts_over_with_nothing_left_of_it() {
+    let stale = Change {
+        position: Position::new(1),
+        selector: user("gone"),
+        standing: vec![revocation(1, user("gone"), 0)],
+        cause: None,
+    };
+    let script = vec![Ok(Event::Loading(Position::new(1))), Ok(Event::Change(stale)), down()];
+    let prepare = [revoke(revocation(1, user("gone"), 0)), lift(1), revoke(revocation(2, user("a"), 0))];
+    let rig = Rig::start(&prepare, vec![Some(script)]).await;
+    rig.follower.loaded().await.unwrap();
+    assert!(rig.covers("a") && !rig.covers("gone"));
+    assert_eq!(*rig.log.asked.lock().unwrap(), [Position::START, Position::START]);
+    rig.follower.stop().await;
+}
+
+#[tokio::test]
+async fn after_an_outage_it_goes_on_where_it_was() {
+    let prepare = [revoke(revocation(1, user("a"), 0))];
+    let at = Position::new(1);
+    let first = Change { position: at, selector: user("a"), standing: vec![revocation(1, user("a"), 0)], cause: None };
+    let load = vec![Ok(Event::Loading(at)), Ok(Event::Change(first)), Ok(Event::CaughtUp(at)), down()];
+    let rig = Rig::start(&prepare, vec![Some(load), Some(vec![down()]), Some(Vec::new())]).await;
+    rig.follower.loaded().await.unwrap();
+    assert!(rig.covers("a"), "what is known is refused all along");
+    let end = rig.log.append(revoke(revocation(2, user("b"), 0))).await.unwrap().position;
+    rig.index.reached(end).await;
+    assert!(rig.covers("a") && rig.covers("b"));
+    assert_eq!(*rig.log.asked.lock().unwrap(), [Position::START, at, at, at]);
+    rig.follower.stop().await;
+}
+
+#[tokio::test]
+async fn a_damaged_store_ends_the_start_with_its_reason() {
+    let script = vec![Err(StoreError::Unusable("the store x is damaged".to_owned(), None))];
+    let rig = Rig::start(&[], vec![Some(script)]).await;
+    let error = rig.follower.loaded().await.unwrap_err();
+    assert_eq!(error.to_string(), "the store x is damaged");
+    rig.follower.stop().await;
+}
+
+#[tokio::test]
+async fn stopped_it_says_so_to_those_who_wait_for_the_load() {
+    let endless = (0..1_000).map(|_| Some(vec![down()])).collect();
+    let rig = Rig::start(&[], endless).await;
+    rig.follower.stop().await;
+    assert!(rig.follower.loaded().await.is_err());
+    assert_eq!(rig.index.standing(), Standing::Loading);
+}
+
+#[tokio::test]
+async fn what_expired_leaves_the_index_at_once_and_the_log_later() {
+    let store = open(Backend::Memory).await;
+    store.log.append(revoke(revocation(1, user("a"), 0))).await.unwrap();
+    let clock = ManualClock::at(NOW);
+    let index = Index::new(clock.clone(), Duration::from_secs(10), [7; 16]);
+    let log = store.log.clone();
+    let settings = Settings::default();
+    let on_change: OnChange = Arc::new(|_: &Change| {});
+    let follower = Follower::start(log.clone(), index.clone(), clock.clone(), Metrics::new(), on_change, settings);
+    follower.loaded().await.unwrap();
+    let upkeep =
+        super::upkeep::Upkeep { log, index: index.clone(), clock: clock.clone(), metrics: Metrics::new(), settings };
+    clock.advance(Duration::from_secs(3_600));
+    upkeep.expire_once().await;
+    assert!(index.shapes().is_empty());
+    assert!(store.log.find(id(1)).await.unwrap().is_some());
+    clock.advance(settings.keep_expired);
+    upkeep.expire_once().await;
+    assert!(store.log.find(id(1)).await.unwrap().is_none());
+    follower.stop().await;
+}

@@ -1,0 +1,55 @@
+//! What is done now and then beside following: expired revocations leave the index and the log, figures are published.
+
+use std::sync::Arc;
+
+use tokio::time::{MissedTickBehavior, interval};
+
+use crate::clock::SharedClock;
+use crate::index::{Index, Standing};
+use crate::store::SharedLog;
+use crate::sync::Settings;
+use crate::telemetry::Metrics;
+
+#[derive(Clone)]
+pub(super) struct Upkeep {
+    pub(super) log: SharedLog,
+    pub(super) index: Arc<Index>,
+    pub(super) clock: SharedClock,
+    pub(super) metrics: Arc<Metrics>,
+    pub(super) settings: Settings,
+}
+
+impl Upkeep {
+    /// Drops what has expired, again and again.
+    pub(super) async fn expire(self) {
+        let mut ticks = interval(self.settings.expire_every);
+        ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        loop {
+            ticks.tick().await;
+            self.expire_once().await;
+        }
+    }
+
+    /// Drops what has expired now: from the index at once, from the log when it cannot come back.
+    pub(super) async fn expire_once(&self) {
+        let (index, now) = (self.index.clone(), self.clock.now());
+        let dropped = tokio::task::spawn_blocking(move || index.expire(now)).await.unwrap_or_default();
+        match self.log.forget(now.before(self.settings.keep_expired)).await {
+            Ok(0) if dropped == 0 => {}
+            Ok(forgotten) => tracing::debug!(dropped, forgotten, "expired revocations dropped"),
+            // Nothing is wrong with keeping them a while longer.
+            Err(error) => tracing::warn!(%error, cause = error.source_text(), "expired revocations stay in the log"),
+        }
+    }
+
+    /// Publishes the index's figures, again and again.
+    pub(super) async fn publish(self) {
+        let mut ticks = interval(self.settings.publish_every);
+        ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        loop {
+            ticks.tick().await;
+            let in_step = self.index.standing() == Standing::InStep;
+            self.metrics.index(&self.index.shapes(), self.index.position().get(), in_step);
+        }
+    }
+}

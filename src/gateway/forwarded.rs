@@ -1,0 +1,148 @@
+//! What the upstream is told of the way a request came: `X-Forwarded-*`, `Forwarded` (RFC 7239), `X-Request-Id`.
+//!
+//! What a trusted peer said is extended; anyone else's word was dropped before this. A trusted peer that speaks only one of the
+//! two dialects is answered in that one: starting the other at ourselves would show the peer as the client.
+
+use std::fmt::Write;
+use std::net::IpAddr;
+
+use hyper::header::{FORWARDED, HOST, HeaderMap, HeaderName, HeaderValue};
+
+use crate::gateway::headers::X_REQUEST_ID;
+
+const X_FORWARDED_FOR: HeaderName = HeaderName::from_static("x-forwarded-for");
+const X_FORWARDED_HOST: HeaderName = HeaderName::from_static("x-forwarded-host");
+const X_FORWARDED_PROTO: HeaderName = HeaderName::from_static("x-forwarded-proto");
+
+/// The longest request id that is kept.
+const MAX_ID_BYTES: usize = 128;
+
+/// The hop before us.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Hop {
+    /// The peer's address.
+    pub(super) address: IpAddr,
+    /// Whether it came through TLS.
+    pub(super) is_tls: bool,
+}
+
+/// Tells of this hop in fields that [`Hygiene`](crate::gateway::headers::Hygiene) has cleaned.
+pub(super) fn tell(headers: &mut HeaderMap, hop: Hop) {
+    let (has_list, has_standard) = (headers.contains_key(X_FORWARDED_FOR), headers.contains_key(FORWARDED));
+    let host = headers.get(HOST).cloned();
+    if has_list || !has_standard {
+        extend(headers, X_FORWARDED_FOR, &hop.address.to_canonical().to_string());
+    }
+    if has_standard || !has_list {
+        extend(headers, FORWARDED, &element(hop, host.as_ref()));
+    }
+    let proto = HeaderValue::from_static(if hop.is_tls { "https" } else { "http" });
+    headers.entry(X_FORWARDED_PROTO).or_insert(proto);
+    if let Some(host) = host {
+        headers.entry(X_FORWARDED_HOST).or_insert(host);
+    }
+}
+
+/// One element of `Forwarded`.
+fn element(hop: Hop, host: Option<&HeaderValue>) -> String {
+    let mut element = String::with_capacity(96);
+    // Writing to a string cannot fail.
+    let _ = match hop.address.to_canonical() {
+        IpAddr::V4(address) => write!(element, "for={address}"),
+        IpAddr::V6(address) => write!(element, "for=\"[{address}]\""),
+    };
+    if let Some(host) = host.and_then(|host| host.to_str().ok()) {
+        let _ = write!(element, ";host=\"{host}\"");
+    }
+    element.push_str(if hop.is_tls { ";proto=https" } else { ";proto=http" });
+    element
+}
+
+/// Appends to the one list that all fields of this name make.
+fn extend(headers: &mut HeaderMap, name: HeaderName, addition: &str) {
+    let mut list = String::with_capacity(addition.len());
+    for value in headers.get_all(&name) {
+        // What is not text came from a trusted peer, and is nothing we could quote.
+        list.push_str(value.to_str().unwrap_or("unknown"));
+        list.push_str(", ");
+    }
+    list.push_str(addition);
+    if let Ok(value) = HeaderValue::from_maybe_shared(hyper::body::Bytes::from(list)) {
+        headers.insert(name, value);
+    }
+}
+
+/// Leaves in the request one id, a trusted peer's or a fresh one, and returns it.
+pub(super) fn identify(headers: &mut HeaderMap) -> HeaderValue {
+    if let Some(id) = headers.get(X_REQUEST_ID).filter(|id| is_sane(id)).cloned() {
+        headers.insert(X_REQUEST_ID, id.clone());
+        return id;
+    }
+    let id = fresh_id();
+    headers.insert(X_REQUEST_ID, id.clone());
+    id
+}
+
+fn is_sane(id: &HeaderValue) -> bool {
+    let fits = |b: &u8| b.is_ascii_alphanumeric() || matches!(b, b'-' | b'_' | b'.' | b':' | b'/' | b'+' | b'=');
+    (1..=MAX_ID_BYTES).contains(&id.len()) && id.as_bytes().iter().all(fits)
+}
+
+/// 128 random bits in hexadecimal.
+pub(super) fn fresh_id() -> HeaderValue {
+    let mut bits = [0; 16];
+    // Without randomness nothing secret is lost: the id only ties lines of logs together.
+    let _ = aws_lc_rs::rand::fill(&mut bits);
+    let text = format!("{:032x}", u128::from_be_bytes(bits));
+    HeaderValue::from_maybe_shared(hyper::body::Bytes::from(text)).unwrap_or(HeaderValue::from_static("-"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn told(fields: &[(&'static str, &'static str)], address: &str, is_tls: bool) -> HeaderMap {
+        let mut headers = HeaderMap::new();
+        for (name, value) in fields {
+            headers.append(*name, HeaderValue::from_static(value));
+        }
+        tell(&mut headers, Hop { address: address.parse().unwrap(), is_tls });
+        headers
+    }
+
+    #[test]
+    fn a_request_from_nowhere_known_starts_both_lists() {
+        let headers = told(&[("host", "a.example:8080")], "192.0.2.1", false);
+        assert_eq!(headers["x-forwarded-for"], "192.0.2.1");
+        assert_eq!(headers["x-forwarded-proto"], "http");
+        assert_eq!(headers["x-forwarded-host"], "a.example:8080");
+        assert_eq!(headers["forwarded"], "for=192.0.2.1;host=\"a.example:8080\";proto=http");
+        let headers = told(&[("host", "a")], "2001:db8::1", true);
+        assert_eq!(headers["forwarded"], "for=\"[2001:db8::1]\";host=\"a\";proto=https");
+        assert_eq!(told(&[], "::ffff:192.0.2.1", true)["x-forwarded-for"], "192.0.2.1");
+    }
+
+    #[test]
+    fn a_trusted_list_is_extended_and_its_dialect_kept() {
+        let fields =
+            [("x-forwarded-for", "203.0.113.9"), ("x-forwarded-for", "10.0.0.1"), ("x-forwarded-proto", "https")];
+        let headers = told(&fields, "10.0.0.2", false);
+        assert_eq!(headers.get_all("x-forwarded-for").iter().collect::<Vec<_>>(), ["203.0.113.9, 10.0.0.1, 10.0.0.2"]);
+        assert_eq!(headers["x-forwarded-proto"], "https");
+        assert!(!headers.contains_key("forwarded"));
+        let headers = told(&[("forwarded", "for=203.0.113.9")], "10.0.0.2", false);
+        assert_eq!(headers["forwarded"], "for=203.0.113.9, for=10.0.0.2;proto=http");
+        assert!(!headers.contains_key("x-forwarded-for"));
+    }
+
+    #[test]
+    fn a_sane_id_is_kept_and_any_other_replaced() {
+        let id = |value: &'static str| {
+            identify(&mut HeaderMap::from_iter([(X_REQUEST_ID, HeaderValue::from_static(value))]))
+        };
+        assert_eq!(id("abc-123"), "abc-123");
+        assert_eq!(id("a b").len(), 32);
+        assert_eq!(id("").len(), 32);
+        assert_ne!(fresh_id(), fresh_id());
+    }
+}

@@ -1,0 +1,50 @@
+//! What becomes of one request, collected along its way for the access log, the metrics and the answer's form.
+
+use std::sync::Arc;
+
+use hyper::header::{CONTENT_TYPE, HeaderValue};
+use hyper::{Method, Request, Version};
+
+use crate::domain::Claims;
+use crate::gateway::balance::Upstream;
+use crate::gateway::route::Route;
+
+/// One request's story so far.
+#[derive(Debug)]
+pub(super) struct Story {
+    /// What was asked.
+    pub(super) method: Method,
+    /// In which version.
+    pub(super) version: Version,
+    /// Whether the client speaks gRPC.
+    pub(super) is_grpc: bool,
+    /// Which route it found.
+    pub(super) route: Option<Arc<Route>>,
+    /// Whose token it carries, once that was verified.
+    pub(super) claims: Option<Arc<Claims>>,
+    /// Which upstream was asked last.
+    pub(super) upstream: Option<Arc<str>>,
+    /// Its id, once settled.
+    pub(super) request_id: Option<HeaderValue>,
+}
+
+impl Story {
+    /// A story that begins.
+    pub(super) fn new<B>(request: &Request<B>) -> Self {
+        let content_type = request.headers().get(CONTENT_TYPE).map(HeaderValue::as_bytes);
+        Self {
+            method: request.method().clone(),
+            version: request.version(),
+            is_grpc: content_type.is_some_and(|kind| kind.starts_with(b"application/grpc")),
+            route: None,
+            claims: None,
+            upstream: None,
+            request_id: None,
+        }
+    }
+
+    /// An upstream is asked.
+    pub(super) fn met(&mut self, upstream: &Upstream) {
+        self.upstream = Some(upstream.label().clone());
+    }
+}

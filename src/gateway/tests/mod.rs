@@ -1,0 +1,7 @@
+//! The gateway on loopback: a client, a front that admits everybody, and upstreams of every temper.
+
+mod forwarding;
+mod limits;
+mod protocols;
+mod rig;
+mod upgrades;

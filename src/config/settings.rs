@@ -1,0 +1,110 @@
+//! What a configuration comes to: the settings of each part, and what holds only for several sections together.
+
+use std::net::SocketAddr;
+use std::time::Duration;
+
+use super::issuers::Issuers;
+use super::store::Staleness;
+use super::table::Table;
+use super::{admin, cache, issuers, listener, log, routes, store, upstream};
+use crate::gateway;
+use crate::net;
+use crate::store::Backend;
+use crate::telemetry;
+use crate::verify;
+
+/// Everything a configuration file says.
+#[derive(Clone, Debug)]
+pub struct Settings {
+    /// The listener that is the gateway.
+    pub proxy: net::Settings,
+    /// The listener of the admin side.
+    pub admin_listener: net::Settings,
+    /// How long requests under way may take to finish when the process is told to stop.
+    pub drain: Duration,
+    /// Who may call the admin side.
+    pub admin: crate::admin::Settings,
+    /// Where revocations are kept.
+    pub store: crate::store::Settings,
+    /// What an index that is out of step means.
+    pub staleness: Staleness,
+    /// The issuers and the caches.
+    pub verify: verify::Settings,
+    /// The routes and how they are served.
+    pub gateway: gateway::Settings,
+    /// The log.
+    pub log: telemetry::Settings,
+    /// What is allowed, but ought to be known.
+    pub warnings: Vec<String>,
+}
+
+/// Reads the whole file. The order matters only where a section names what another defines.
+pub(super) fn settle(root: &mut Table<'_>) -> Option<Settings> {
+    let proxy = root.section("proxy", listener::settle_proxy);
+    let issuers = issuers::settle_all(root);
+    let admin =
+        root.section("admin", |table| Some((listener::settle_admin(table), admin::settle(table, &issuers.names))));
+    let store = root.section("store", store::settle);
+    let cache = root.section("cache", cache::settle);
+    let log = root.section("log", log::settle);
+    let upstream = root.section("upstream", upstream::settle);
+    let routes = routes::settle_all(root, &issuers);
+    if !root.was_given("routes") {
+        root.fault("routes", "is missing: without a route every request is answered 404");
+    }
+    let (proxy, (admin_listener, mut admin)) = (proxy?, admin?);
+    refuse_one_address(root, proxy.listener.listen, admin_listener.listen);
+    let (log, access_log) = log?;
+    let (store, staleness) = store?;
+    admin.store = scheme(&store.backend).into();
+    let warnings = warnings(&issuers, &admin_listener, &admin);
+    Some(Settings {
+        gateway: gateway::Settings {
+            routes,
+            upstream: upstream?,
+            timeouts: proxy.timeouts,
+            limits: proxy.limits,
+            trusted_proxies: proxy.listener.trusted_proxies.clone(),
+            access_log,
+        },
+        proxy: proxy.listener,
+        admin_listener,
+        drain: proxy.drain,
+        admin,
+        store,
+        staleness,
+        verify: verify::Settings { issuers: issuers.settled, cache: cache? },
+        log,
+        warnings,
+    })
+}
+
+/// The kind of store, as its URL's scheme names it.
+const fn scheme(backend: &Backend) -> &'static str {
+    match backend {
+        Backend::Sqlite(_) => "sqlite",
+        Backend::Memory => "memory",
+    }
+}
+
+/// The admin side has its own listener. Port 0 is a new port each time.
+fn refuse_one_address(root: &Table<'_>, proxy: SocketAddr, admin: SocketAddr) {
+    let overlap = proxy.ip() == admin.ip() || proxy.ip().is_unspecified() || admin.ip().is_unspecified();
+    if overlap && proxy.port() == admin.port() && proxy.port() != 0 {
+        root.fault("admin.listen", "is the address of the proxy; the admin side needs its own");
+    }
+}
+
+fn warnings(issuers: &Issuers, listener: &net::Settings, admin: &crate::admin::Settings) -> Vec<String> {
+    let mut warnings = issuers.warnings.clone();
+    if listener.tls.is_none() && !listener.listen.ip().is_loopback() {
+        warnings.push("admin: credentials come in over plain http from other machines; set admin.tls".to_owned());
+    }
+    if admin.credentials.is_empty() && admin.certificates.is_empty() && admin.tokens.is_empty() {
+        warnings.push("admin: nobody may call it, so nothing can be revoked".to_owned());
+    }
+    if issuers.names.is_empty() {
+        warnings.push("issuers: there is none, so no token passes".to_owned());
+    }
+    warnings
+}

@@ -1,0 +1,477 @@
+//! The composition root: makes every part of its settings, wires them, runs, reloads, drains.
+//!
+//! Nothing is served before all of it is known to work: keys and routes are built, the store is opened and loaded into the
+//! index, both addresses are taken, and only then is the first connection accepted. A reload builds everything anew beside
+//! what runs, and swaps it in when nothing can fail any more.
+
+use std::convert::Infallible;
+use std::net::SocketAddr;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use arc_swap::ArcSwap;
+use async_trait::async_trait;
+use hyper::Method;
+use hyper::service::service_fn;
+use hyper_util::service::TowerToHyperService;
+use tokio::sync::watch;
+use tokio::task::JoinSet;
+
+use crate::admin::{self, Admin, Place, Readiness, RouteCheck, RouteVerdict};
+use crate::admission::{self, Auth, Gate, Policy};
+use crate::clock::{SharedClock, SystemClock};
+use crate::config::Settings;
+use crate::control::{self, Control, Tokens};
+use crate::domain::{BearerToken, Claims, Denial, Revocation, TokenKind};
+use crate::gateway::{Gateway, GatewayError};
+use crate::index::Index;
+use crate::net::client::{self, Client};
+use crate::net::{Drain, Handle, ListenError, Server};
+use crate::store::{Store, StoreError};
+use crate::sync::{self, Follower};
+use crate::telemetry::{Metrics, Subscriber};
+use crate::verify::{Fetch, IssuerFacts, IssuerSettings, Verifier, VerifierError, VerifyError};
+
+/// How long the admin side may take to end, after the proxy has.
+const ADMIN_DRAIN: Duration = Duration::from_secs(2);
+
+/// Why the gateway cannot start, or not take over a new configuration.
+#[derive(Debug, thiserror::Error)]
+pub enum AppError {
+    /// The issuers.
+    #[error(transparent)]
+    Verifier(#[from] VerifierError),
+    /// The routes and upstreams.
+    #[error(transparent)]
+    Gateway(#[from] GatewayError),
+    /// The store.
+    #[error("the store cannot be used")]
+    Store(#[from] StoreError),
+    /// An address or its TLS.
+    #[error(transparent)]
+    Listen(#[from] ListenError),
+    /// The machine.
+    #[error("the machine gives no randomness")]
+    Randomness,
+}
+
+/// A gateway that runs.
+#[derive(Debug)]
+pub struct App {
+    settings: Mutex<Settings>,
+    metrics: Arc<Metrics>,
+    subscriber: Option<Subscriber>,
+    store: Store,
+    index: Arc<Index>,
+    follower: Follower,
+    verifier: Arc<CurrentVerifier>,
+    gateway: Arc<CurrentGateway>,
+    admin: Arc<Admin>,
+    proxy: Listener,
+    admin_listener: Listener,
+    tunnels_closing: watch::Sender<bool>,
+    servers: JoinSet<()>,
+}
+
+/// One of the two listeners.
+#[derive(Debug)]
+struct Listener {
+    address: SocketAddr,
+    handle: Handle,
+    drain: Drain,
+}
+
+impl Listener {
+    fn of(server: &Server) -> Self {
+        Self { address: server.local_addr(), handle: server.handle(), drain: Drain::new() }
+    }
+}
+
+impl App {
+    /// Starts a gateway; when this returns it serves. `subscriber` is changed along with the settings.
+    ///
+    /// # Errors
+    ///
+    /// See [`AppError`]; nothing is left running.
+    pub async fn start(settings: Settings, subscriber: Option<Subscriber>) -> Result<Self, AppError> {
+        let clock = SystemClock::shared();
+        let metrics = Metrics::new();
+        let index = Index::new(clock.clone(), settings.staleness.max, random_secret()?);
+        let verifier = Verifier::new(settings.verify.clone(), &caller_of, clock.clone(), metrics.clone())?;
+        let verifier = Arc::new(CurrentVerifier(ArcSwap::from_pointee(verifier)));
+        let (tunnels_closing, closing) = watch::channel(false);
+        let gate = gate(&settings, &index, &verifier.0.load_full());
+        let gateway = Gateway::new(settings.gateway.clone(), gate, metrics.clone(), clock.clone(), closing)?;
+        let gateway = Arc::new(CurrentGateway { gateway: ArcSwap::new(gateway), verifier: verifier.clone() });
+        let store = Store::open(&settings.store, clock.clone(), metrics.clone()).await?;
+        let follower = follow(&store, &index, &clock, &metrics, &verifier);
+        let servers = match load_and_bind(&follower, &settings, &metrics).await {
+            Ok(servers) => servers,
+            Err(error) => {
+                follower.stop().await;
+                store.close().await;
+                return Err(error);
+            }
+        };
+        let [proxy, admin_listener] = [Listener::of(&servers.0), Listener::of(&servers.1)];
+        let control =
+            Control::new(&store, index.clone(), verifier.clone(), clock.clone(), control::Settings::default());
+        let parts = admin::Parts {
+            control,
+            verifier: verifier.0.load_full(),
+            metrics: metrics.clone(),
+            clock,
+            readiness: Arc::new(Draining(proxy.drain.clone())),
+            routes: Some(gateway.clone()),
+        };
+        let admin = Admin::new(parts, admin_settings(&settings));
+        let mut app = Self {
+            settings: Mutex::new(settings),
+            metrics,
+            subscriber,
+            store,
+            index,
+            follower,
+            verifier,
+            gateway,
+            admin,
+            proxy,
+            admin_listener,
+            tunnels_closing,
+            servers: JoinSet::new(),
+        };
+        app.serve(servers);
+        Ok(app)
+    }
+
+    fn serve(&mut self, (proxy, admin): (Server, Server)) {
+        let current = self.gateway.clone();
+        let service = service_fn(move |request| {
+            let gateway = current.gateway.load_full();
+            async move { Ok::<_, Infallible>(gateway.call(request).await) }
+        });
+        self.servers.spawn(proxy.run(service, self.proxy.drain.clone()));
+        let service = TowerToHyperService::new(admin::router(self.admin.clone()));
+        self.servers.spawn(admin.run(service, self.admin_listener.drain.clone()));
+    }
+
+    /// Where the proxy listens.
+    #[must_use]
+    pub const fn proxy_addr(&self) -> SocketAddr {
+        self.proxy.address
+    }
+
+    /// Where the admin side listens.
+    #[must_use]
+    pub const fn admin_addr(&self) -> SocketAddr {
+        self.admin_listener.address
+    }
+
+    /// Takes over a new configuration, without dropping a connection. Answers which of its keys take a restart; they are
+    /// as they were until then.
+    ///
+    /// # Errors
+    ///
+    /// See [`AppError`]; everything stays as it was.
+    pub fn reload(&self, settings: Settings) -> Result<Vec<&'static str>, AppError> {
+        let outcome = self.replace(settings);
+        self.metrics.reload(outcome.is_ok());
+        outcome
+    }
+
+    /// Counts a reload that came to nothing because the file has faults.
+    pub fn reload_failed(&self) {
+        self.metrics.reload(false);
+    }
+
+    fn replace(&self, mut settings: Settings) -> Result<Vec<&'static str>, AppError> {
+        let mut current = self.settings.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut restart = keep_fixed(&mut settings, &current);
+        let proxy = self.proxy.handle.prepare(settings.proxy.clone())?;
+        let admin_listener = self.admin_listener.handle.prepare(settings.admin_listener.clone())?;
+        let verifier = Arc::new(self.verifier.0.load().succeed(settings.verify.clone(), &caller_of)?);
+        let gate = gate(&settings, &self.index, &verifier);
+        let gateway = self.gateway.gateway.load().succeed(settings.gateway.clone(), gate)?;
+        // From here on nothing can fail.
+        self.verifier.0.store(verifier.clone());
+        self.gateway.gateway.store(gateway);
+        self.admin.replace(admin_settings(&settings), verifier);
+        self.proxy.handle.install(proxy);
+        self.admin_listener.handle.install(admin_listener);
+        if self.subscriber.as_ref().is_some_and(|subscriber| !subscriber.change(&settings.log)) {
+            restart.push("log.format");
+        }
+        *current = settings;
+        Ok(restart)
+    }
+
+    /// Ends in order: no new connections, requests under way finish within the configured time, then the admin side ends,
+    /// then the store is closed. Nothing that was acknowledged is lost.
+    pub async fn shutdown(mut self) {
+        let limit = self.settings.lock().unwrap_or_else(PoisonError::into_inner).drain;
+        self.proxy.drain.begin();
+        self.tunnels_closing.send_replace(true);
+        let gateway = self.gateway.gateway.load_full();
+        let tunnels = tokio::time::timeout(limit, gateway.tunnels_ended());
+        let (cut, _) = tokio::join!(self.proxy.drain.finish(limit), tunnels);
+        if cut > 0 {
+            tracing::warn!(connections = cut, "the time to drain is over; the rest was cut");
+        }
+        self.admin.close();
+        self.admin_listener.drain.finish(ADMIN_DRAIN).await;
+        self.servers.shutdown().await;
+        self.follower.stop().await;
+        self.store.close().await;
+    }
+}
+
+fn random_secret() -> Result<[u8; 16], AppError> {
+    let mut secret = [0; 16];
+    aws_lc_rs::rand::fill(&mut secret).map_err(|_| AppError::Randomness)?;
+    Ok(secret)
+}
+
+/// What calls an issuer: bounded in time, with the trust its section asks for.
+fn caller_of(issuer: &IssuerSettings) -> Result<Arc<dyn Fetch>, Box<dyn std::error::Error + Send + Sync>> {
+    let settings = client::Settings { ca: issuer.ca.clone(), ..client::Settings::default() };
+    Ok(Arc::new(Client::new(&settings)?))
+}
+
+fn gate(settings: &Settings, index: &Arc<Index>, verifier: &Arc<Verifier>) -> Arc<Gate> {
+    let admission = admission::Settings { when_stale: settings.staleness.then };
+    Arc::new(Gate::new(admission, index.clone(), verifier.clone()))
+}
+
+/// The follower, which tells the verifier of what changed, so that no introspection answer outlives a revocation.
+fn follow(
+    store: &Store,
+    index: &Arc<Index>,
+    clock: &SharedClock,
+    metrics: &Arc<Metrics>,
+    verifier: &Arc<CurrentVerifier>,
+) -> Follower {
+    let verifier = verifier.clone();
+    let on_change: sync::OnChange = Arc::new(move |change| verifier.0.load().purge(change));
+    let settings = sync::Settings::default();
+    Follower::start(store.log.clone(), index.clone(), clock.clone(), metrics.clone(), on_change, settings)
+}
+
+async fn load_and_bind(
+    follower: &Follower,
+    settings: &Settings,
+    metrics: &Arc<Metrics>,
+) -> Result<(Server, Server), AppError> {
+    follower.loaded().await?;
+    let proxy = Server::bind("proxy", settings.proxy.clone(), metrics.clone())?;
+    let admin = Server::bind("admin", settings.admin_listener.clone(), metrics.clone())?;
+    Ok((proxy, admin))
+}
+
+fn admin_settings(settings: &Settings) -> admin::Settings {
+    admin::Settings { replica: replica_name(), ..settings.admin.clone() }
+}
+
+/// The machine's name: what tells one replica from another in answers and in the audit trail.
+fn replica_name() -> Arc<str> {
+    let named = std::env::var("HOSTNAME").ok().or_else(|| std::fs::read_to_string("/proc/sys/kernel/hostname").ok());
+    let named = named.map(|name| name.trim().to_owned()).filter(|name| !name.is_empty());
+    named.as_deref().unwrap_or("portcullis").into()
+}
+
+/// Puts back what cannot be changed while running, and answers the names of what was.
+fn keep_fixed(settings: &mut Settings, current: &Settings) -> Vec<&'static str> {
+    let mut restart = Vec::new();
+    let mut keep = |key: &'static str, same: bool| {
+        if !same {
+            restart.push(key);
+        }
+    };
+    keep("proxy.listen", settings.proxy.listen == current.proxy.listen);
+    keep("admin.listen", settings.admin_listener.listen == current.admin_listener.listen);
+    keep("store.url", settings.store == current.store);
+    keep("store.max_staleness", settings.staleness.max == current.staleness.max);
+    settings.proxy.listen = current.proxy.listen;
+    settings.admin_listener.listen = current.admin_listener.listen;
+    settings.store = current.store.clone();
+    settings.admin.store = current.admin.store.clone();
+    settings.staleness.max = current.staleness.max;
+    restart
+}
+
+/// The verifier of the configuration in force, for parts that outlive a reload.
+#[derive(Debug)]
+struct CurrentVerifier(ArcSwap<Verifier>);
+
+#[async_trait]
+impl Tokens for CurrentVerifier {
+    async fn read(&self, token: &BearerToken) -> Result<Claims, Denial> {
+        self.0.load_full().read(token).await
+    }
+
+    async fn verify(&self, token: &BearerToken, kind: TokenKind) -> Result<Arc<Claims>, VerifyError> {
+        let verified = self.0.load_full().verify(token, kind, &None).await?;
+        Ok(verified.claims().clone())
+    }
+
+    fn issuer(&self, name_or_iss: &str) -> Option<IssuerFacts> {
+        self.0.load().issuer(name_or_iss)
+    }
+
+    fn issuers(&self) -> Vec<IssuerFacts> {
+        self.0.load().issuers()
+    }
+
+    fn would_kill(&self, revocation: &Revocation) -> usize {
+        self.0.load().would_kill(revocation)
+    }
+}
+
+/// The gateway of the configuration in force.
+#[derive(Debug)]
+struct CurrentGateway {
+    gateway: ArcSwap<Gateway>,
+    verifier: Arc<CurrentVerifier>,
+}
+
+impl RouteCheck for CurrentGateway {
+    fn judge(&self, place: &Place, claims: &Claims) -> Option<RouteVerdict> {
+        let gateway = self.gateway.load();
+        let (name, policy) = match &place.route {
+            Some(route) => gateway.demands_of(route)?,
+            None => {
+                let method = place.method.as_deref().unwrap_or("GET");
+                let method = Method::from_bytes(method.as_bytes()).ok()?;
+                gateway.demands_at(place.host.as_deref(), place.path.as_deref().unwrap_or("/"), &method)?
+            }
+        };
+        Some(RouteVerdict { route: name.to_string(), denial: self.lacking(claims, &policy) })
+    }
+}
+
+impl CurrentGateway {
+    /// What a route demands and a good token lacks.
+    fn lacking(&self, claims: &Claims, policy: &Policy) -> Option<Denial> {
+        let issuer = self.verifier.issuer(&claims.issuer).map_or_else(|| claims.issuer.clone(), |facts| facts.name);
+        if policy.auth == Auth::None {
+            return None;
+        }
+        if policy.accepted.as_ref().is_some_and(|accepted| !accepted.contains(&issuer)) {
+            return Some(Denial::UnknownIssuer);
+        }
+        let scoped = policy.scopes.iter().all(|scope| claims.scopes.contains(scope));
+        (!scoped).then_some(Denial::Scope)
+    }
+}
+
+/// Not ready while the proxy drains, so that nobody sends more.
+struct Draining(Drain);
+
+impl Readiness for Draining {
+    fn obstacles(&self) -> Vec<String> {
+        if self.0.is_draining() { vec!["it is draining".to_owned()] } else { Vec::new() }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::net::TcpListener;
+    use std::path::Path;
+
+    use tokio::io::{AsyncReadExt, AsyncWriteExt};
+    use tokio::net::TcpStream;
+
+    use super::*;
+    use crate::config;
+
+    /// Routes and nothing that must be there: no issuer, no file.
+    const PUBLIC: &str =
+        "[proxy]\nlisten = \"127.0.0.1:0\"\n[admin]\nlisten = \"127.0.0.1:0\"\n[store]\nurl = \"memory:\"\n";
+
+    fn route(path: &str) -> String {
+        format!("[[routes]]\npath = \"{path}\"\nauth = \"none\"\nupstreams = [\"http://127.0.0.1:9\"]\n")
+    }
+
+    fn settings(text: &str) -> Settings {
+        config::parse(Path::new("test.toml"), text, &|_| None).unwrap()
+    }
+
+    async fn app() -> App {
+        App::start(settings(&format!("{PUBLIC}{}", route("/a"))), None).await.unwrap()
+    }
+
+    /// The status of a `GET`.
+    async fn get(address: SocketAddr, path: &str) -> u16 {
+        let mut socket = TcpStream::connect(address).await.unwrap();
+        let request = format!("GET {path} HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n");
+        socket.write_all(request.as_bytes()).await.unwrap();
+        let mut answer = String::new();
+        socket.read_to_string(&mut answer).await.unwrap();
+        answer.split(' ').nth(1).unwrap().parse().unwrap()
+    }
+
+    #[tokio::test]
+    async fn what_has_started_serves_and_is_ready() {
+        let app = app().await;
+        assert_eq!(get(app.proxy_addr(), "/nowhere").await, 404);
+        assert_eq!(get(app.proxy_addr(), "/a").await, 502);
+        assert_eq!(get(app.admin_addr(), "/readyz").await, 200);
+        assert_eq!(get(app.admin_addr(), "/v1/status").await, 401);
+        app.shutdown().await;
+    }
+
+    #[tokio::test]
+    async fn what_was_shut_down_serves_no_more() {
+        let app = app().await;
+        let addresses = [app.proxy_addr(), app.admin_addr()];
+        app.shutdown().await;
+        for address in addresses {
+            assert!(TcpStream::connect(address).await.is_err());
+        }
+    }
+
+    #[tokio::test]
+    async fn an_address_in_use_stops_the_start() {
+        let taken = TcpListener::bind("127.0.0.1:0").unwrap();
+        let text =
+            format!("{PUBLIC}{}", route("/a")).replacen("127.0.0.1:0", &taken.local_addr().unwrap().to_string(), 1);
+        let error = App::start(settings(&text), None).await.unwrap_err();
+        assert!(matches!(error, AppError::Listen(_)), "{error}");
+    }
+
+    #[tokio::test]
+    async fn a_reload_changes_the_routes_of_the_running_gateway() {
+        let app = app().await;
+        let changed = format!("{PUBLIC}{}", route("/b"));
+        assert_eq!(app.reload(settings(&changed)).unwrap(), Vec::<&str>::new());
+        assert_eq!(get(app.proxy_addr(), "/a").await, 404);
+        assert_eq!(get(app.proxy_addr(), "/b").await, 502);
+        assert!(app.metrics.text().contains("portcullis_reloads_total{result=\"ok\"} 1"));
+        app.shutdown().await;
+    }
+
+    #[tokio::test]
+    async fn a_reload_names_what_takes_a_restart() {
+        let app = app().await;
+        let moved = format!("{PUBLIC}max_staleness = \"20s\"\n{}", route("/a"));
+        let moved = moved.replacen("127.0.0.1:0", "127.0.0.1:1", 1).replace("memory:", "sqlite:/nowhere/x.db");
+        let mut named = app.reload(settings(&moved)).unwrap();
+        named.sort_unstable();
+        assert_eq!(named, ["proxy.listen", "store.max_staleness", "store.url"]);
+        assert_eq!(get(app.proxy_addr(), "/nowhere").await, 404);
+        app.shutdown().await;
+    }
+
+    #[tokio::test]
+    async fn a_reload_that_fails_changes_nothing() {
+        let app = app().await;
+        let mut wrong = settings(&format!("{PUBLIC}{}", route("/b")));
+        let missing = crate::net::tls::KeyPair { cert: "gone.pem".into(), key: "gone.key".into() };
+        let tls = crate::net::tls::Settings { default: missing, certificates: Vec::new(), client_ca: None };
+        wrong.admin_listener.tls = Some(tls);
+        assert!(app.reload(wrong).is_err());
+        assert_eq!(get(app.proxy_addr(), "/a").await, 502);
+        assert_eq!(get(app.proxy_addr(), "/b").await, 404);
+        assert!(app.metrics.text().contains("portcullis_reloads_total{result=\"failed\"} 1"));
+        app.shutdown().await;
+    }
+}

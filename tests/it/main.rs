@@ -1,0 +1,19 @@
+//! The stories: each file tells of one promise and holds it against the binary as operators run it.
+#![expect(clippy::unwrap_used, clippy::indexing_slicing, reason = "a story that cannot go on fails")]
+
+mod acknowledged;
+mod admin_side;
+mod clients;
+mod command_line;
+mod durable;
+mod identity;
+mod malformed;
+mod nginx;
+mod provider;
+mod proxying;
+mod reencoded;
+mod reload;
+mod revoked;
+mod rig;
+mod selectors;
+mod store_trouble;

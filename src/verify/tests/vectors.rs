@@ -434,3 +434,13 @@ proptest! {
         prop_assert!(refused);
     }
 }
+
+#[tokio::test]
+async fn a_fractional_claim_is_known_by_its_decimal_text() {
+    let signer = Signer::es256("k");
+    let rig = Rig::signed_by(&[&signer]);
+    for (number, text) in [(json!(1.5), "1.5"), (json!(1.0), "1"), (json!(1e3), "1000"), (json!(-5), "-5")] {
+        let claims = rig.claims(&signer.sign(&with("ratio", number))).await;
+        assert!(claims.values(&Name::Claim("ratio".into())).contains(text), "{text}");
+    }
+}

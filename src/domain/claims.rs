@@ -18,6 +18,8 @@ pub struct Claims {
     pub token_id: Option<Box<str>>,
     /// `sid`: one login.
     pub session: Option<Box<str>>,
+    /// The token family: all tokens of one grant (RFC 9700 §4.14). No token says so itself; a token endpoint's answer did.
+    pub family: Option<Box<str>>,
     /// `sub`.
     pub user: Option<Box<str>>,
     /// The name people know the user by.
@@ -34,12 +36,37 @@ pub struct Claims {
     pub scopes: Box<[Box<str>]>,
     /// Every claim whose value is a text, a number, a boolean or an array of those, under the issuer's own names, sorted.
     pub other: Box<[OtherClaim]>,
+    /// The same token as it belongs to other logins: an issuer that names neither session nor token id in it may issue the
+    /// very same bytes twice in one second. Such a token is dead when it is dead in each of its logins, not before.
+    pub twins: Box<[Arc<Claims>]>,
 }
 
 /// A claim under its own name, and its values as text.
 pub type OtherClaim = (Box<str>, Box<[Box<str>]>);
 
 impl Claims {
+    /// Claims of which nothing is known but whose token it is, of what kind, and its digest.
+    #[must_use]
+    pub fn bare(issuer: Arc<str>, kind: TokenKind, digest: TokenDigest) -> Self {
+        Self {
+            issuer,
+            kind,
+            digest,
+            token_id: None,
+            session: None,
+            family: None,
+            user: None,
+            username: None,
+            client: None,
+            key_id: None,
+            issued_at: None,
+            expires_at: None,
+            scopes: Box::default(),
+            other: Box::default(),
+            twins: Box::default(),
+        }
+    }
+
     /// The values a selector's `name` is compared with; an array claim has several.
     #[must_use]
     pub fn values(&self, name: &Name) -> ClaimValues<'_> {
@@ -48,6 +75,7 @@ impl Claims {
             Name::TokenId => self.token_id.as_deref().into(),
             Name::TokenSha256 => ClaimValues::Digest(self.digest),
             Name::Session => self.session.as_deref().into(),
+            Name::Family => self.family.as_deref().into(),
             Name::User => self.user.as_deref().into(),
             Name::Username => self.username.as_deref().into(),
             Name::Client => self.client.as_deref().into(),
@@ -64,7 +92,8 @@ impl Claims {
     /// About how much memory these claims hold, in bytes; what a cache weighs.
     #[must_use]
     pub fn weight_bytes(&self) -> usize {
-        let texts = [&self.token_id, &self.session, &self.user, &self.username, &self.client, &self.key_id];
+        let texts =
+            [&self.token_id, &self.session, &self.family, &self.user, &self.username, &self.client, &self.key_id];
         let own: usize = texts.into_iter().flatten().map(|text| text.len()).sum();
         let scopes: usize = self.scopes.iter().map(|scope| scope.len() + 16).sum();
         let value_bytes = |values: &[Box<str>]| values.iter().map(|value| value.len() + 16).sum::<usize>();

@@ -5,13 +5,16 @@ mod claims;
 mod denial;
 mod entry;
 mod id;
+pub mod json;
 mod revocation;
 mod rights;
 mod selector;
+mod session;
 #[cfg(test)]
 mod tests;
 mod time;
 mod token;
+mod token_form;
 
 pub use claims::{ClaimValues, Claims, OtherClaim};
 pub use denial::Denial;
@@ -20,5 +23,7 @@ pub use id::{InvalidId, Position, RevocationId};
 pub use revocation::{Cutoff, Reach, Revocation, TokenKind, UnknownKind};
 pub use rights::{Right, Rights, UnknownRight};
 pub use selector::{InvalidSelector, Name, Selector, Shape};
+pub use session::{SeenToken, Session, SessionEnd, SessionKey, SessionState, SessionType, UnknownSessionType};
 pub use time::Timestamp;
 pub use token::{BearerToken, TokenDigest};
+pub use token_form::TokenForm;

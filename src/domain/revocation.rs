@@ -169,6 +169,9 @@ pub struct Revocation {
     pub actor: Box<str>,
     /// Why, in the actor's words.
     pub reason: Option<Box<str>>,
+    /// The wider revocation that named this session or token, by its selector, when none did so by itself: what is lifted
+    /// with that one.
+    pub named_for: Option<Selector>,
 }
 
 impl Revocation {
@@ -184,10 +187,12 @@ impl Revocation {
         self.expires_at.is_none_or(|expires_at| now < expires_at)
     }
 
-    /// Whether, as long as both are in force, `other` adds nothing to this one.
+    /// Whether, as long as both are in force, `other` adds nothing to this one. What goes with a wider revocation says less
+    /// than what stands by itself.
     #[must_use]
     pub fn includes(&self, other: &Self) -> bool {
-        self.selector == other.selector && self.reach.covers(other.reach) && self.cutoff >= other.cutoff
+        let lasts = self.named_for.is_none() || self.named_for == other.named_for;
+        lasts && self.selector == other.selector && self.reach.covers(other.reach) && self.cutoff >= other.cutoff
     }
 
     /// Whether it is kept at least as long as `other`.

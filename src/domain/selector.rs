@@ -5,7 +5,7 @@ use std::fmt;
 
 use serde::{Deserialize, Serialize};
 
-use crate::domain::Claims;
+use crate::domain::{Claims, SessionKey};
 
 /// The longest value a selector may ask for, in bytes.
 const MAX_VALUE_BYTES: usize = 1024;
@@ -23,6 +23,8 @@ pub enum Name {
     TokenSha256,
     /// `session`: `sid`.
     Session,
+    /// `family`: a token family, by the name portcullis gave it.
+    Family,
     /// `user`: `sub`.
     User,
     /// `username`.
@@ -36,11 +38,12 @@ pub enum Name {
 }
 
 impl Name {
-    const PLAIN: [(Self, &'static str); 8] = [
+    const PLAIN: [(Self, &'static str); 9] = [
         (Self::Issuer, "issuer"),
         (Self::TokenId, "token_id"),
         (Self::TokenSha256, "token_sha256"),
         (Self::Session, "session"),
+        (Self::Family, "family"),
         (Self::User, "user"),
         (Self::Username, "username"),
         (Self::Client, "client"),
@@ -61,7 +64,7 @@ impl Name {
 
     /// Whether the value means something only within one issuer.
     const fn needs_issuer(&self) -> bool {
-        matches!(self, Self::TokenId | Self::Session | Self::User | Self::Client)
+        matches!(self, Self::TokenId | Self::Session | Self::Family | Self::User | Self::Client)
     }
 }
 
@@ -133,10 +136,10 @@ impl Selector {
         self.0.iter().all(|(name, value)| claims.values(name).contains(value))
     }
 
-    /// Whether it names one token or one session, which never come back: such a revocation knows no cut-off.
+    /// Whether it names one token, one session or one token family, which never come back: such a revocation knows no cut-off.
     #[must_use]
     pub fn is_absolute(&self) -> bool {
-        [Name::TokenId, Name::TokenSha256, Name::Session].iter().any(|name| self.0.contains_key(name))
+        [Name::TokenId, Name::TokenSha256, Name::Session, Name::Family].iter().any(|name| self.0.contains_key(name))
     }
 
     /// Whether it names one token.
@@ -149,6 +152,13 @@ impl Selector {
     #[must_use]
     pub fn is_sweeping(&self) -> bool {
         self.0.keys().all(|name| matches!(name, Name::Issuer | Name::KeyId))
+    }
+
+    /// The one session it names, when it asks for nothing else.
+    #[must_use]
+    pub fn session(&self) -> Option<SessionKey> {
+        let key = SessionKey { issuer: self.value(&Name::Issuer)?.into(), id: self.value(&Name::Session)?.into() };
+        (self.0.len() == 2).then_some(key)
     }
 
     /// The value asked for under `name`.
@@ -212,8 +222,8 @@ pub enum InvalidSelector {
     TooManyNames,
     /// A name that is none of ours.
     #[error(
-        "unknown claim {0:?} in the selector; known are issuer, token_id, token_sha256, session, user, username, client, \
-         key_id and claim:NAME"
+        "unknown claim {0:?} in the selector; known are issuer, token_id, token_sha256, session, family, user, username, \
+         client, key_id and claim:NAME"
     )]
     UnknownName(String),
     /// A name under which no claim is kept: it would match nothing.

@@ -18,6 +18,7 @@ fn revocation(id: u128, cutoff: Cutoff, expires_at: Option<u64>) -> Revocation {
         expires_at: expires_at.map(Timestamp::from_secs),
         actor: "ops".into(),
         reason: None,
+        named_for: None,
     }
 }
 

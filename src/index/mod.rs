@@ -58,10 +58,13 @@ impl Index {
         })
     }
 
-    /// Whether a token with these claims is dead: a probe per shape in use, no I/O, no allocation.
+    /// Whether a token with these claims is dead, in each login it belongs to: a probe per shape in use, no I/O, no
+    /// allocation.
     #[must_use]
     pub fn covers(&self, claims: &Claims, now: Timestamp) -> bool {
-        self.shapes.load().iter().any(|marks| marks.covers(claims, now))
+        let shapes = self.shapes.load();
+        let dead = |claims: &Claims| shapes.iter().any(|marks| marks.covers(claims, now));
+        dead(claims) && claims.twins.iter().all(|twin| dead(twin))
     }
 
     /// The selectors in force that cover these claims, for explaining; slower than [`Self::covers`].

@@ -38,6 +38,8 @@ fn claims() -> Claims {
         expires_at: Some(Timestamp::from_secs(T0 + 600)),
         scopes: Box::default(),
         other: Box::new([("group".into(), Box::new(["a".into(), "b".into()]))]),
+        family: None,
+        twins: Box::default(),
     }
 }
 
@@ -51,6 +53,7 @@ fn revocation(id: u128, selector: Selector, cutoff: Cutoff) -> Revocation {
         expires_at: None,
         actor: "ops".into(),
         reason: None,
+        named_for: None,
     }
 }
 

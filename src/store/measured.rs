@@ -9,21 +9,22 @@ use async_trait::async_trait;
 use futures_util::{StreamExt, TryStreamExt};
 
 use crate::clock::SharedClock;
-use crate::domain::{Position, Recorded, RevocationId, Selector, Timestamp};
+use crate::domain::{Position, Recorded, RevocationId, Selector, SessionKey, Timestamp, TokenDigest};
 use crate::store::{
-    Appended, AuditQuery, AuditRecord, AuditTrail, Batch, EventStream, Page, RevocationLog, RevocationQuery, Store,
+    Appended, AuditQuery, AuditRecord, AuditTrail, Batch, Claim, Claimed, EventStream, KnownToken, Learned, Lesson,
+    Page, RevocationLog, RevocationQuery, SessionPage, SessionQuery, SessionRecord, SessionTable, Sighting, Store,
     StoreError,
 };
 use crate::telemetry::Metrics;
 
 /// The store behind `backend`, measured.
 pub(super) fn measured(
-    backend: Arc<impl RevocationLog + AuditTrail>,
+    backend: Arc<impl RevocationLog + AuditTrail + SessionTable>,
     clock: SharedClock,
     metrics: Arc<Metrics>,
 ) -> Store {
     let measured = Arc::new(Measured { backend, clock, metrics });
-    Store { log: measured.clone(), audit: measured }
+    Store { log: measured.clone(), audit: measured.clone(), sessions: measured }
 }
 
 struct Measured<S> {
@@ -94,5 +95,48 @@ impl<S: AuditTrail> AuditTrail for Measured<S> {
 
     async fn trail(&self, query: &AuditQuery) -> Result<Page<AuditRecord>, StoreError> {
         self.time("trail", self.backend.trail(query)).await
+    }
+}
+
+#[async_trait]
+impl<S: SessionTable> SessionTable for Measured<S> {
+    async fn learn(&self, lesson: Lesson) -> Result<Learned, StoreError> {
+        self.time("learn", self.backend.learn(lesson)).await
+    }
+
+    async fn known(&self, digest: TokenDigest) -> Result<Option<KnownToken>, StoreError> {
+        self.time("known", self.backend.known(digest)).await
+    }
+
+    async fn claim(&self, claim: Claim) -> Result<Claimed, StoreError> {
+        self.time("claim", self.backend.claim(claim)).await
+    }
+
+    async fn release(&self, digest: TokenDigest) -> Result<(), StoreError> {
+        self.time("release", self.backend.release(digest)).await
+    }
+
+    async fn touch(&self, sightings: Vec<Sighting>) -> Result<Vec<SessionKey>, StoreError> {
+        self.time("touch", self.backend.touch(sightings)).await
+    }
+
+    async fn sessions(&self, query: &SessionQuery) -> Result<SessionPage, StoreError> {
+        self.time("sessions", self.backend.sessions(query)).await
+    }
+
+    async fn session(&self, key: &SessionKey) -> Result<Option<SessionRecord>, StoreError> {
+        self.time("session", self.backend.session(key)).await
+    }
+
+    async fn descendants(&self, key: &SessionKey) -> Result<Vec<SessionKey>, StoreError> {
+        self.time("descendants", self.backend.descendants(key)).await
+    }
+
+    async fn tidy(&self, now: Timestamp) -> Result<u64, StoreError> {
+        self.time("tidy", self.backend.tidy(now)).await
+    }
+
+    async fn prolong(&self, until: Timestamp) -> Result<(), StoreError> {
+        self.time("prolong", self.backend.prolong(until)).await
     }
 }

@@ -1,7 +1,7 @@
 //! A store in this process's memory: the contract at its plainest, for tests and for trying things out. Nothing survives
 //! the process, so nothing that matters may be kept in it.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, HashMap, HashSet};
 use std::fmt;
 use std::ops::Bound;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -9,9 +9,10 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use async_trait::async_trait;
 use tokio::sync::watch;
 
-use crate::domain::{Entry, Position, Recorded, RevocationId, Selector, Timestamp};
+use crate::domain::{Ending, Entry, Position, Recorded, RevocationId, Selector, Timestamp};
 use crate::store::decide::{Write, decide, told};
 use crate::store::feed::{self, NewsPage, Pages, StatePage};
+use crate::store::memory_sessions::Inventory;
 use crate::store::query::change;
 use crate::store::{
     Appended, AuditQuery, AuditRecord, AuditTrail, Batch, ENDED_RETENTION, EventStream, Page, RevocationLog,
@@ -44,6 +45,11 @@ impl MemoryLog {
     fn open<T>(&self, call: impl FnOnce(&watch::Sender<Position>) -> T) -> Result<T, StoreError> {
         let wake = self.wake.lock().unwrap_or_else(PoisonError::into_inner);
         wake.as_ref().map(call).ok_or_else(StoreError::closed)
+    }
+
+    /// What `call` makes of the table, unless the log is closed.
+    pub(super) fn with<T>(&self, call: impl FnOnce(&mut Table) -> T) -> Result<T, StoreError> {
+        self.open(|_| call(&mut self.rows.table()))
     }
 }
 
@@ -132,13 +138,14 @@ impl Pages for Rows {
 }
 
 #[derive(Default)]
-struct Table {
+pub(super) struct Table {
     rows: HashMap<RevocationId, Row>,
     positions: BTreeMap<Position, RevocationId>,
     /// The rows without an ending, by canonical selector.
     unended: BTreeMap<String, Vec<RevocationId>>,
     audit: Vec<AuditRecord>,
     head: Position,
+    pub(super) inventory: Inventory,
 }
 
 struct Row {
@@ -173,6 +180,7 @@ impl Table {
     }
 
     fn write(&mut self, write: Write, now: Timestamp) {
+        let is_new = matches!(write, Write::Insert(_));
         let (Write::Insert(held) | Write::Update(held)) = write;
         self.remove(held.revocation.id);
         self.positions.insert(held.position, held.revocation.id);
@@ -181,7 +189,8 @@ impl Table {
             let selector = held.revocation.selector.canonical();
             self.unended.entry(selector).or_default().push(held.revocation.id);
         }
-        self.rows.insert(held.revocation.id, Row { held, ended_at });
+        self.rows.insert(held.revocation.id, Row { held: held.clone(), ended_at });
+        self.sweep(&held, is_new, now);
     }
 
     fn remove(&mut self, id: RevocationId) {
@@ -196,9 +205,19 @@ impl Table {
         }
     }
 
-    fn unended(&self, selector: &str) -> Vec<Recorded> {
+    pub(super) fn unended(&self, selector: &str) -> Vec<Recorded> {
         let ids = self.unended.get(selector).into_iter().flatten();
         ids.filter_map(|id| self.rows.get(id)).map(|row| row.held.clone()).collect()
+    }
+
+    /// That revocation and all it superseded, and what these did.
+    pub(super) fn with_superseded(&self, id: RevocationId) -> HashSet<RevocationId> {
+        let (mut found, mut next) = (HashSet::from([id]), vec![id]);
+        while let Some(by) = next.pop() {
+            let outdone = self.rows.values().filter(|row| row.held.ending == Some(Ending::Superseded(by)));
+            next.extend(outdone.map(|row| row.held.revocation.id).filter(|id| found.insert(*id)));
+        }
+        found
     }
 
     fn after(&self, position: Position) -> impl Iterator<Item = &Recorded> {

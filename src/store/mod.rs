@@ -22,13 +22,24 @@ mod decide;
 mod feed;
 mod measured;
 mod memory;
+mod memory_sessions;
 mod query;
+mod redemption;
+#[cfg(test)]
+mod session_contract_tests;
+mod session_end;
+mod session_query;
+mod sessions;
 mod settings;
 mod sqlite;
 #[cfg(test)]
 pub(crate) mod testing;
 
 pub use backoff::Backoff;
+pub use sessions::{
+    Claim, Claimed, Cursor, KnownToken, Learned, Lesson, Login, Redeemed, SessionPage, SessionQuery, SessionRecord,
+    SessionTable, Sighting, SortKey, Span,
+};
 pub use settings::{Backend, InvalidUrl, Settings};
 
 /// The error a backend gave.
@@ -37,6 +48,8 @@ pub type BoxError = Box<dyn std::error::Error + Send + Sync>;
 pub type EventStream = BoxStream<'static, Result<Event, StoreError>>;
 /// The log, shared.
 pub type SharedLog = Arc<dyn RevocationLog>;
+/// What is known of sessions, shared.
+pub type SharedSessions = Arc<dyn SessionTable>;
 /// The audit trail, shared.
 pub type SharedAudit = Arc<dyn AuditTrail>;
 
@@ -85,6 +98,13 @@ pub trait AuditTrail: Debug + Send + Sync + 'static {
 
 /// How long what was lifted or superseded, and would never expire, is still told to followers and to searches.
 const ENDED_RETENTION: Duration = Duration::from_secs(30 * 24 * 3_600);
+
+/// How long a session or a token that nobody saw again is kept when it is unknown when it expires.
+const UNSEEN_RETENTION: Duration = Duration::from_secs(30 * 24 * 3_600);
+/// The most descendants of a session that are told.
+const MAX_DESCENDANTS: usize = 10_000;
+/// How many tokens are shown of a session.
+const SESSION_TOKENS: usize = 100;
 
 /// What is appended as one.
 #[derive(Clone, Debug, Default)]
@@ -198,6 +218,8 @@ pub struct Store {
     pub log: SharedLog,
     /// Who did what.
     pub audit: SharedAudit,
+    /// Sessions, their tokens, and which refresh tokens were used.
+    pub sessions: SharedSessions,
 }
 
 impl Store {

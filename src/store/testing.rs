@@ -99,6 +99,7 @@ pub(crate) fn revocation(n: u128, selector: Selector, cutoff: u64) -> Revocation
         expires_at: Some(NOW.after(Duration::from_secs(3_600))),
         actor: "ops".into(),
         reason: Some("lost laptop".into()),
+        named_for: None,
     }
 }
 

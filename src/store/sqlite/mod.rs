@@ -8,6 +8,7 @@ mod file;
 mod reader;
 mod rows;
 mod schema;
+mod sessions;
 #[cfg(test)]
 mod tests;
 mod transaction;
@@ -28,7 +29,7 @@ use crate::domain::{Position, Recorded, RevocationId, Selector, Timestamp};
 use crate::store::sqlite::fault::at_start;
 use crate::store::sqlite::file::{Claimed, Place};
 use crate::store::sqlite::reader::Reader;
-use crate::store::sqlite::writer::{Done, FORGET_ROWS, Job, QUEUE, Work, Writer};
+use crate::store::sqlite::writer::{Desk, Done, FORGET_ROWS, Job, Work, Writer};
 use crate::store::{
     Appended, AuditQuery, AuditRecord, AuditTrail, Batch, EventStream, Page, RevocationLog, RevocationQuery, Settings,
     StoreError, feed,
@@ -37,13 +38,20 @@ use crate::store::{
 /// How long a connection waits for another process, a backup say, to let go of the file.
 const BUSY: Duration = Duration::from_secs(5);
 
+/// How much of the file the writer keeps at hand, in KiB (negative, as SQLite wants it): the orders in which sessions
+/// are listed are written all over the file.
+const WRITER_CACHE: &str = "-65536";
+/// After how many pages the log is folded into the file. More would make writes cheaper, and the write that pays for it
+/// slower.
+const CHECKPOINT_PAGES: &str = "4000";
+
 /// Revocations and audit records in an SQLite file.
 pub(super) struct SqliteLog {
     reader: Arc<Reader>,
     wake: watch::Receiver<Position>,
     timeout: Duration,
     /// The way to the writer; `None` once the store is closed. Held for a moment, never across an await.
-    jobs: Mutex<Option<mpsc::Sender<Job>>>,
+    desk: Mutex<Option<Desk>>,
     writer: Mutex<Option<JoinHandle<()>>>,
 }
 
@@ -67,6 +75,7 @@ impl SqliteLog {
         let mut connection = options.connect().await.map_err(fail)?;
         schema::migrate(&mut connection, &path).await?;
         let options = bounded(options, &mut connection, settings.max_bytes).await.map_err(fail)?;
+        let options = options.pragma("cache_size", WRITER_CACHE).pragma("wal_autocheckpoint", CHECKPOINT_PAGES);
         let writer = Writer::new(options.connect().await.map_err(fail)?, options, claimed).await.map_err(fail)?;
         // The first connection is kept until now, so that the log beside the file is not folded in and made anew.
         let _ = connection.close().await;
@@ -79,22 +88,36 @@ impl SqliteLog {
     }
 
     fn start(writer: Writer, reader: Reader, timeout: Duration) -> Self {
-        let (jobs, queue) = mpsc::channel(QUEUE);
+        let (desk, queues) = Desk::new();
         Self {
             reader: Arc::new(reader),
             wake: writer.subscribe(),
             timeout,
-            jobs: Mutex::new(Some(jobs)),
-            writer: Mutex::new(Some(tokio::spawn(writer.run(queue)))),
+            desk: Mutex::new(Some(desk)),
+            writer: Mutex::new(Some(tokio::spawn(writer.run(queues)))),
         }
     }
 
     /// Hands work to the writer and waits for the answer, for `timeout` at most.
     async fn write(&self, work: Work) -> Result<Done, StoreError> {
-        let jobs = self.jobs.lock().unwrap_or_else(PoisonError::into_inner).clone().ok_or_else(StoreError::closed)?;
+        let desk = self.desk()?;
+        self.wait(desk.jobs, work).await
+    }
+
+    /// The same for work that gives way to all other work.
+    async fn write_later(&self, work: Work) -> Result<Done, StoreError> {
+        let desk = self.desk()?;
+        self.wait(desk.later, work).await
+    }
+
+    fn desk(&self) -> Result<Desk, StoreError> {
+        self.desk.lock().unwrap_or_else(PoisonError::into_inner).clone().ok_or_else(StoreError::closed)
+    }
+
+    async fn wait(&self, queue: mpsc::Sender<Job>, work: Work) -> Result<Done, StoreError> {
         let (reply, answer) = oneshot::channel();
         let asked = async move {
-            jobs.send(Job { work, reply }).await.map_err(|_| StoreError::closed())?;
+            queue.send(Job { work, reply }).await.map_err(|_| StoreError::closed())?;
             answer.await.unwrap_or_else(|_| Err(StoreError::closed()))
         };
         let too_long = |_| StoreError::Unavailable("the disk did not answer in time".into());
@@ -188,9 +211,10 @@ impl RevocationLog for SqliteLog {
     }
 
     async fn close(&self) {
-        drop(self.jobs.lock().unwrap_or_else(PoisonError::into_inner).take());
-        // The readers first, so that nothing keeps the writer from folding the log into the file.
+        let desk = self.desk.lock().unwrap_or_else(PoisonError::into_inner).take();
+        // The readers first, so that nothing keeps the writer, which ends with the desk, from folding the log into the file.
         self.reader.pool.close().await;
+        drop(desk);
         let writer = self.writer.lock().unwrap_or_else(PoisonError::into_inner).take();
         if let Some(writer) = writer {
             // It ends once the queue is empty; a panic in it has been reported already.

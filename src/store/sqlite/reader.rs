@@ -67,7 +67,7 @@ impl Reader {
         rows.map_err(|error| self.fault(error))?.iter().map(recorded).collect()
     }
 
-    fn fault(&self, error: sqlx::Error) -> StoreError {
+    pub(super) fn fault(&self, error: sqlx::Error) -> StoreError {
         at_work(&self.path, error)
     }
 }

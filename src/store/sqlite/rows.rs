@@ -10,7 +10,8 @@ use crate::store::{AuditRecord, BoxError, StoreError};
 /// The columns [`recorded`] reads, in its order.
 macro_rules! revocation_columns {
     () => {
-        "id, selector, reach, cutoff, created_at, expires_at, actor, reason, position, ended_at, lifted_by, superseded_by"
+        "id, selector, reach, cutoff, created_at, expires_at, actor, reason, position, ended_at, lifted_by, superseded_by, \
+         named_for"
     };
 }
 pub(super) use revocation_columns;
@@ -34,6 +35,7 @@ fn read_recorded(row: &SqliteRow, position: Position) -> Result<Recorded, BoxErr
         expires_at: optional_time(row, 5)?,
         actor: row.try_get::<&str, _>(6)?.into(),
         reason: row.try_get::<Option<&str>, _>(7)?.map(Into::into),
+        named_for: row.try_get::<Option<&str>, _>(12)?.map(serde_json::from_str).transpose()?,
     };
     Ok(Recorded { revocation, position, ending: ending(row)? })
 }
@@ -94,10 +96,10 @@ pub(super) fn position(column: i64) -> Position {
     Position::new(u64::try_from(column).unwrap_or_default())
 }
 
-fn time(column: i64) -> Result<Timestamp, BoxError> {
+pub(super) fn time(column: i64) -> Result<Timestamp, BoxError> {
     Ok(Timestamp::from_secs(u64::try_from(column)?))
 }
 
-fn optional_time(row: &SqliteRow, index: usize) -> Result<Option<Timestamp>, BoxError> {
+pub(super) fn optional_time(row: &SqliteRow, index: usize) -> Result<Option<Timestamp>, BoxError> {
     row.try_get::<Option<i64>, _>(index)?.map(time).transpose()
 }

@@ -10,7 +10,7 @@ use crate::store::StoreError;
 use crate::store::sqlite::fault::{at_start, damaged};
 
 /// What brings the schema from each version to the next.
-const MIGRATIONS: [&str; 1] = [include_str!("migrations/1.sql")];
+const MIGRATIONS: [&str; 2] = [include_str!("migrations/1.sql"), include_str!("migrations/2.sql")];
 /// `ptcl`, in the file's header.
 const APPLICATION: i64 = 0x7074_636c;
 

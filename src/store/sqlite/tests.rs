@@ -190,7 +190,7 @@ async fn a_half_made_store_is_made_again() {
 #[tokio::test]
 async fn when_the_disk_is_full_writes_are_refused_reads_go_on_and_room_heals_it() {
     let folder = Folder::new();
-    let settings = Settings { max_bytes: Some(200_000), ..Settings::new(Backend::Sqlite(folder.file())) };
+    let settings = Settings { max_bytes: Some(400_000), ..Settings::new(Backend::Sqlite(folder.file())) };
     let store = Store::open(&settings, clock(), Metrics::new()).await.unwrap();
     let mut stored = 0_u128;
     let refusal = loop {

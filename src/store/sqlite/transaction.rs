@@ -4,12 +4,13 @@
 use sqlx::sqlite::SqliteConnection;
 use sqlx::{query, query_scalar};
 
-use crate::domain::{Entry, Position, Recorded, RevocationId, Timestamp};
+use crate::domain::{Entry, Position, Recorded, RevocationId, Selector, Timestamp};
 use crate::store::decide::{Write, decide, told};
 use crate::store::sqlite::fault::not_the_disk;
 use crate::store::sqlite::rows::{
     cutoff_column, ending_columns, integer, position, recorded, revocation_columns, seconds,
 };
+use crate::store::sqlite::sessions;
 use crate::store::{Appended, AuditRecord, Batch, ENDED_RETENTION, StoreError};
 
 /// A failure inside a transaction: of SQLite, or of what a row holds.
@@ -63,6 +64,7 @@ pub(super) async fn append(
         let decision = decide(entry, known(connection, entry).await?, batch.now, head);
         for write in &decision.writes {
             self::write(connection, write, batch.now).await?;
+            sessions::carry_over(connection, write, batch.now).await?;
         }
         if let Some(record) = audit.next().filter(|_| !decision.repeated) {
             note(connection, &told(record, &decision.disposition)).await?;
@@ -102,8 +104,8 @@ async fn write(connection: &mut SqliteConnection, write: &Write, now: Timestamp)
 
 async fn insert(connection: &mut SqliteConnection, held: &Recorded) -> Result<(), sqlx::Error> {
     const INSERT: &str = "INSERT INTO revocations \
-        (id, selector, reach, cutoff, created_at, expires_at, actor, reason, position) \
-        VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9)";
+        (id, selector, reach, cutoff, created_at, expires_at, actor, reason, position, named_for) \
+        VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10)";
     const INSERT_PARTS: &str =
         "INSERT INTO parts (name, value, revocation) SELECT key, value, ?2 FROM json_each(?1) WHERE key <> 'issuer'";
     let revocation = &held.revocation;
@@ -117,7 +119,8 @@ async fn insert(connection: &mut SqliteConnection, held: &Recorded) -> Result<()
         .bind(revocation.expires_at.map(seconds))
         .bind(&*revocation.actor)
         .bind(revocation.reason.as_deref())
-        .bind(integer(held.position.get()));
+        .bind(integer(held.position.get()))
+        .bind(revocation.named_for.as_ref().map(Selector::canonical));
     let number = inserted.execute(&mut *connection).await?.last_insert_rowid();
     query(INSERT_PARTS).bind(&selector).bind(number).execute(connection).await.map(|_| ())
 }

@@ -1,4 +1,5 @@
-//! The one writer: a task that owns the one connection that writes, and takes its work from a bounded queue.
+//! The one writer: a task that owns the one connection that writes, and takes its work from two bounded queues: what somebody
+//! waits for, and what can wait until nobody does.
 //!
 //! What waits is committed together, one flush to disk for all of it, and answered after the commit, never before. When
 //! a group fails for what one of its jobs holds, each is tried alone, so that one cannot spoil another. After any failure the connection is opened anew: what a failed one holds is unknown. After a failed flush nothing is written
@@ -10,15 +11,18 @@ use sqlx::sqlite::{SqliteConnectOptions, SqliteConnection};
 use sqlx::{ConnectOptions, Connection, raw_sql};
 use tokio::sync::{mpsc, oneshot, watch};
 
-use crate::domain::{Position, Timestamp};
+use crate::domain::{Position, SessionKey, Timestamp, TokenDigest};
 use crate::store::sqlite::fault::{at_work, lost_a_write};
-use crate::store::sqlite::file::{Claimed, Place};
+use crate::store::sqlite::file::{self, Place};
+use crate::store::sqlite::sessions::{self, Tidied};
 use crate::store::sqlite::transaction::{self, Failure};
-use crate::store::{Appended, AuditRecord, Batch, StoreError};
+use crate::store::{Appended, AuditRecord, Batch, Claim, Claimed, Learned, Lesson, Sighting, StoreError};
 use crate::telemetry::in_one_line;
 
 /// How many jobs may wait.
-pub(super) const QUEUE: usize = 256;
+const QUEUE: usize = 256;
+/// How many jobs may wait that give way to others.
+const LATER: usize = 16;
 /// How many jobs are committed together, at most.
 const GROUP: usize = 64;
 /// How many entries one group may hold before no more jobs join it.
@@ -31,19 +35,66 @@ pub(super) enum Work {
     Append(Batch),
     Record(Vec<AuditRecord>),
     Forget(Timestamp),
+    Learn(Box<Lesson>),
+    Claim(Claim),
+    Release(TokenDigest),
+    Prolong(Timestamp),
+    Touch(Vec<Sighting>),
+    Tidy(Timestamp),
 }
 
 /// What came of it.
 pub(super) enum Done {
     Appended(Appended),
-    Recorded,
     Forgotten(u64),
+    Learned(Learned),
+    Claimed(Claimed),
+    Touched(Vec<SessionKey>),
+    Tidied(Tidied),
+    /// There is nothing to tell.
+    Written,
 }
 
 /// Work, and who waits for it.
 pub(super) struct Job {
     pub(super) work: Work,
     pub(super) reply: oneshot::Sender<Result<Done, StoreError>>,
+}
+
+/// The way to the writer.
+#[derive(Clone, Debug)]
+pub(super) struct Desk {
+    /// For what somebody waits for.
+    pub(super) jobs: mpsc::Sender<Job>,
+    /// For what is done when nothing else waits.
+    pub(super) later: mpsc::Sender<Job>,
+}
+
+/// What waits for the writer.
+#[derive(Debug)]
+pub(super) struct Queues {
+    jobs: mpsc::Receiver<Job>,
+    later: mpsc::Receiver<Job>,
+}
+
+impl Desk {
+    /// A desk, and what is handed in there.
+    pub(super) fn new() -> (Self, Queues) {
+        let (jobs, later) = (mpsc::channel(QUEUE), mpsc::channel(LATER));
+        (Self { jobs: jobs.0, later: later.0 }, Queues { jobs: jobs.1, later: later.1 })
+    }
+}
+
+impl Queues {
+    /// What is to be committed as one: all that waits, within bounds, or one job that gave way. `None` once the desk is gone.
+    async fn next(&mut self) -> Option<Vec<Job>> {
+        tokio::select! {
+            biased;
+            Some(job) = self.jobs.recv() => Some(gather(job, &mut self.jobs)),
+            Some(job) = self.later.recv() => Some(vec![job]),
+            else => None,
+        }
+    }
 }
 
 /// The writing end of a store.
@@ -55,7 +106,7 @@ pub(super) struct Writer {
     /// Whether a flush failed.
     lost_a_write: bool,
     /// Ours as long as we write.
-    _claimed: Claimed,
+    _claimed: file::Claimed,
     place: Place,
 }
 
@@ -64,7 +115,7 @@ impl Writer {
     pub(super) async fn new(
         mut connection: SqliteConnection,
         options: SqliteConnectOptions,
-        claimed: Claimed,
+        claimed: file::Claimed,
     ) -> Result<Self, sqlx::Error> {
         let head = watch::Sender::new(transaction::read_head(&mut connection).await?);
         let path = claimed.path.clone();
@@ -78,9 +129,8 @@ impl Writer {
     }
 
     /// Works until every sender of jobs is gone, then lets go of the file.
-    pub(super) async fn run(mut self, mut jobs: mpsc::Receiver<Job>) {
-        while let Some(job) = jobs.recv().await {
-            let group = gather(job, &mut jobs);
+    pub(super) async fn run(mut self, mut queues: Queues) {
+        while let Some(group) = queues.next().await {
             self.serve(group).await;
         }
         if let Some(mut connection) = self.connection.take() {
@@ -169,6 +219,9 @@ impl Work {
             Self::Append(batch) => batch.entries.len(),
             Self::Record(records) => records.len(),
             Self::Forget(_) => FORGET_ROWS as usize,
+            Self::Learn(lesson) => 1 + lesson.tokens.len(),
+            Self::Touch(sightings) => sightings.len(),
+            Self::Claim(_) | Self::Release(_) | Self::Prolong(_) | Self::Tidy(_) => 1,
         }
     }
 }
@@ -196,8 +249,14 @@ async fn carry_out(connection: &mut SqliteConnection, work: &Work, head: &mut Po
             for record in records {
                 transaction::note(connection, record).await?;
             }
-            Ok(Done::Recorded)
+            Ok(Done::Written)
         }
+        Work::Learn(lesson) => sessions::learn(connection, lesson).await.map(Done::Learned),
+        Work::Claim(claim) => sessions::claim(connection, claim).await.map(Done::Claimed),
+        Work::Release(digest) => Ok(sessions::release(connection, *digest).await.map(|()| Done::Written)?),
+        Work::Prolong(until) => Ok(sessions::prolong(connection, *until).await.map(|()| Done::Written)?),
+        Work::Touch(sightings) => sessions::touch(connection, sightings).await.map(Done::Touched),
+        Work::Tidy(now) => sessions::tidy(connection, *now).await.map(Done::Tidied),
         Work::Forget(now) => Ok(Done::Forgotten(transaction::forget(connection, *now, FORGET_ROWS).await?)),
     }
 }

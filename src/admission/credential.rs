@@ -13,7 +13,7 @@ use hyper::HeaderMap;
 use hyper::header::{AUTHORIZATION, COOKIE, HeaderName, HeaderValue, SEC_WEBSOCKET_PROTOCOL};
 
 use crate::admission::{Auth, Policy, Stop};
-use crate::domain::{BearerToken, Denial};
+use crate::domain::{BearerToken, Denial, TokenKind};
 
 /// The prefix by which a WebSocket subprotocol carries a token in base64url: Kubernetes' convention, since browsers let a
 /// page set no other header of the handshake.
@@ -40,11 +40,13 @@ pub enum Place {
     /// An item of `Sec-WebSocket-Protocol`: `base64url.bearer.authorization.k8s.io.` and the token in base64url, with any
     /// or no domain; or the item after the item `bearer`.
     WebSocketProtocol,
+    /// `Authorization` with that scheme instead of `Bearer`, in lower case; for API keys only.
+    Scheme(Box<str>),
 }
 
 /// A text that names no place for a token.
 #[derive(Clone, Debug, Eq, PartialEq, thiserror::Error)]
-#[error("{0:?} is no place for a token; places are bearer, cookie:NAME, header:NAME, websocket-protocol")]
+#[error("{0:?} is no place for a token; places are bearer, cookie:NAME, header:NAME, websocket-protocol, scheme:NAME")]
 pub struct UnknownPlace(String);
 
 impl FromStr for Place {
@@ -55,6 +57,10 @@ impl FromStr for Place {
         match text.split_once(':') {
             None if text == "bearer" => Ok(Self::Bearer),
             None if text == "websocket-protocol" => Ok(Self::WebSocketProtocol),
+            // A bearer token has a place of its own.
+            Some(("scheme", name)) if is_token(name) && !name.eq_ignore_ascii_case("bearer") => {
+                Ok(Self::Scheme(name.to_ascii_lowercase().into()))
+            }
             Some(("cookie", name)) if is_token(name) => Ok(Self::Cookie(name.into())),
             Some(("header", name)) => {
                 let name: HeaderName = name.parse().map_err(|_| unknown())?;
@@ -74,27 +80,43 @@ impl fmt::Display for Place {
             Self::Cookie(name) => write!(f, "cookie:{name}"),
             Self::Header(name) => write!(f, "header:{name}"),
             Self::WebSocketProtocol => f.write_str("websocket-protocol"),
+            Self::Scheme(name) => write!(f, "scheme:{name}"),
         }
     }
 }
 
+/// A token as it stood in a request, and what it stands there as.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub struct Credential {
+    /// The token.
+    pub token: BearerToken,
+    /// What it is used as: an API key where the route says that one stands.
+    pub kind: TokenKind,
+}
+
 /// Finds the one token of a request.
-pub(super) fn extract(headers: &HeaderMap, query: Option<&str>, policy: &Policy) -> Result<Option<BearerToken>, Stop> {
+pub(super) fn extract(headers: &HeaderMap, query: Option<&str>, policy: &Policy) -> Result<Option<Credential>, Stop> {
     if policy.auth == Auth::None {
         return Ok(None);
     }
     let mut found = Found::default();
     from_query(query.unwrap_or_default(), policy.query_token.as_deref(), &mut found)?;
     refuse_several_authorizations(headers)?;
-    for place in &policy.places {
-        match place {
-            Place::Bearer => from_authorization(headers, &mut found)?,
-            Place::Cookie(name) => from_cookies(headers, name, &mut found)?,
-            Place::Header(name) => from_header(headers, name, &mut found)?,
-            Place::WebSocketProtocol => from_websocket(headers, &mut found)?,
-        }
+    policy.places.iter().try_for_each(|place| from_place(headers, place, &mut found))?;
+    let is_bearer = found.0.is_some();
+    policy.api_keys.iter().try_for_each(|place| from_place(headers, place, &mut found))?;
+    let kind = if is_bearer { policy.kind } else { TokenKind::ApiKey };
+    Ok(found.token(policy.auth)?.map(|token| Credential { token, kind }))
+}
+
+fn from_place(headers: &HeaderMap, place: &Place, found: &mut Found) -> Result<(), Stop> {
+    match place {
+        Place::Bearer => from_authorization(headers, "bearer", found),
+        Place::Scheme(scheme) => from_authorization(headers, scheme, found),
+        Place::Cookie(name) => from_cookies(headers, name, found),
+        Place::Header(name) => from_header(headers, name, found),
+        Place::WebSocketProtocol => from_websocket(headers, found),
     }
-    found.token(policy.auth)
 }
 
 /// What was found so far: the text of one credential, well-formed or not.
@@ -124,25 +146,25 @@ fn refuse_several_authorizations(headers: &HeaderMap) -> Result<(), Stop> {
     let mut fields = headers.get_all(AUTHORIZATION).iter();
     let Some(field) = fields.next() else { return Ok(()) };
     let joined = field.as_bytes().split(|byte| *byte == b',').skip(1);
-    if fields.next().is_some() || joined.map(<[u8]>::trim_ascii).any(|part| after_scheme(part).is_some()) {
+    if fields.next().is_some() || joined.map(<[u8]>::trim_ascii).any(|part| after_scheme(part, "bearer").is_some()) {
         return Err(TWO_AUTHORIZATIONS);
     }
     Ok(())
 }
 
 /// RFC 6750 §2.1. Another scheme is no token.
-fn from_authorization(headers: &HeaderMap, found: &mut Found) -> Result<(), Stop> {
-    match headers.get(AUTHORIZATION).and_then(|field| after_scheme(field.as_bytes())) {
+fn from_authorization(headers: &HeaderMap, scheme: &str, found: &mut Found) -> Result<(), Stop> {
+    match headers.get(AUTHORIZATION).and_then(|field| after_scheme(field.as_bytes(), scheme)) {
         None => Ok(()),
         Some(rest) => found.add(rest?),
     }
 }
 
-/// What follows the scheme `Bearer`, in any case; `None` for another scheme. One or more spaces come between (RFC 9110
+/// What follows the scheme, in any case; `None` for another scheme. One or more spaces come between (RFC 9110
 /// §11.4); anything else between makes the credential malformed.
-fn after_scheme(field: &[u8]) -> Option<Result<&[u8], Stop>> {
-    let (scheme, rest) = field.split_at_checked("bearer".len())?;
-    if !scheme.eq_ignore_ascii_case(b"bearer") || rest.first().copied().is_some_and(is_token_byte) {
+fn after_scheme<'f>(field: &'f [u8], scheme: &str) -> Option<Result<&'f [u8], Stop>> {
+    let (given, rest) = field.split_at_checked(scheme.len())?;
+    if !given.eq_ignore_ascii_case(scheme.as_bytes()) || rest.first().copied().is_some_and(is_token_byte) {
         return None;
     }
     let token = rest.iter().position(|byte| *byte != b' ').and_then(|at| rest.get(at..).filter(|_| at > 0));
@@ -181,7 +203,7 @@ fn from_header(headers: &HeaderMap, name: &HeaderName, found: &mut Found) -> Res
     if fields.next().is_some() {
         return Err(TWO_TOKENS);
     }
-    match after_scheme(field.as_bytes()) {
+    match after_scheme(field.as_bytes(), "bearer") {
         Some(token) => found.add(token?),
         None if field.is_empty() => Ok(()),
         None => found.add(field.as_bytes()),

@@ -7,17 +7,20 @@ use std::sync::Arc;
 
 use hyper::HeaderMap;
 
-use crate::domain::{BearerToken, Claims, Denial, Timestamp};
+use crate::domain::{Claims, Denial, Timestamp};
 use crate::index::{Index, Standing};
-use crate::verify::{Assurance, Verified, Verifier, VerifyError};
+use crate::sessions::Bindings;
+use crate::verify::{Assurance, IssuerFacts, Verified, Verifier, VerifyError};
 
 mod credential;
 mod policy;
+mod refresh;
 #[cfg(test)]
 mod tests;
 
-pub use credential::{Place, UnknownPlace};
+pub use credential::{Credential, Place, UnknownPlace};
 pub use policy::{Auth, Policy};
+pub use refresh::Redeemable;
 
 /// What to do while the index is out of step.
 #[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
@@ -41,6 +44,7 @@ pub struct Settings {
 pub struct Admitted {
     claims: Option<Arc<Claims>>,
     identified: bool,
+    is_known: bool,
     deadline: Option<Timestamp>,
 }
 
@@ -48,7 +52,7 @@ impl Admitted {
     /// Leave to pass for tests of what comes after.
     #[cfg(test)]
     pub(crate) fn for_test(claims: Option<Claims>, identified: bool) -> Self {
-        Self { claims: claims.map(Arc::new), identified, deadline: None }
+        Self { claims: claims.map(Arc::new), identified, is_known: false, deadline: None }
     }
 
     /// The claims, when there was a token.
@@ -63,6 +67,13 @@ impl Admitted {
         self.claims.as_deref().filter(|_| self.identified)
     }
 
+    /// The claims when they may be written down: somebody vouches for them, or the token was seen when it was handed out.
+    /// What anybody may write into a token teaches nothing.
+    #[must_use]
+    pub fn teaches(&self) -> Option<&Claims> {
+        self.claims.as_deref().filter(|_| self.identified || self.is_known)
+    }
+
     /// The first second in which the token is dead by itself: a stream that it opened ends then.
     #[must_use]
     pub const fn deadline(&self) -> Option<Timestamp> {
@@ -71,7 +82,7 @@ impl Admitted {
 
     /// Leave to pass for nobody in particular.
     const fn anonymous() -> Self {
-        Self { claims: None, identified: false, deadline: None }
+        Self { claims: None, identified: false, is_known: false, deadline: None }
     }
 }
 
@@ -104,13 +115,28 @@ pub struct Gate {
     settings: Settings,
     index: Arc<Index>,
     verifier: Arc<Verifier>,
+    learned: Option<Arc<Bindings>>,
+    /// The issuers whose tokens are learned here, by their `iss`.
+    taught: Arc<[Arc<str>]>,
 }
 
 impl Gate {
     /// A gate that asks this index and this verifier.
     #[must_use]
-    pub const fn new(settings: Settings, index: Arc<Index>, verifier: Arc<Verifier>) -> Self {
-        Self { settings, index, verifier }
+    pub fn new(settings: Settings, index: Arc<Index>, verifier: Arc<Verifier>) -> Self {
+        Self { settings, index, verifier, learned: None, taught: Arc::default() }
+    }
+
+    /// The gate that also knows what was learned of these issuers' tokens, each named by its `iss`.
+    #[must_use]
+    pub fn learning(self, learned: Arc<Bindings>, taught: Vec<Arc<str>>) -> Self {
+        Self { learned: Some(learned), taught: taught.into(), ..self }
+    }
+
+    /// An issuer by its configured name or its `iss`.
+    #[must_use]
+    pub fn issuer(&self, name_or_iss: &str) -> Option<IssuerFacts> {
+        self.verifier.issuer(name_or_iss)
     }
 
     /// Finds the one token a request carries in the places the policy names.
@@ -124,7 +150,7 @@ impl Gate {
         headers: &HeaderMap,
         query: Option<&str>,
         policy: &Policy,
-    ) -> Result<Option<BearerToken>, Stop> {
+    ) -> Result<Option<Credential>, Stop> {
         credential::extract(headers, query, policy)
     }
 
@@ -132,11 +158,27 @@ impl Gate {
     ///
     /// # Errors
     ///
-    /// [`Stop::Denied`] when it is no good, [`Stop::Blind`] when its issuer must be asked and cannot be.
-    pub async fn verify(&self, token: Option<BearerToken>, policy: &Policy) -> Result<Option<Verified>, Stop> {
-        match token {
-            Some(token) => Ok(Some(self.verifier.verify(&token, policy.kind, &policy.accepted).await?)),
+    /// [`Stop::Denied`] when it is no good, [`Stop::Blind`] when its issuer, or the store, must be asked and cannot be.
+    pub async fn verify(&self, shown: Option<Credential>, policy: &Policy) -> Result<Option<Verified>, Stop> {
+        match shown {
+            Some(Credential { token, kind }) => {
+                let verified = self.verifier.verify(&token, kind, &policy.accepted).await?;
+                let claims = self.complete(verified.claims()).await?;
+                Ok(Some(verified.knowing(claims)))
+            }
             None => Ok(None),
+        }
+    }
+
+    /// The claims with what was learned of their token.
+    async fn complete(&self, claims: &Arc<Claims>) -> Result<Arc<Claims>, Stop> {
+        let Some(learned) = self.learned.as_ref().filter(|_| self.taught.contains(&claims.issuer)) else {
+            return Ok(claims.clone());
+        };
+        match (learned.complete(claims).await, self.settings.when_stale) {
+            (Ok(claims), _) => Ok(claims),
+            (Err(_), WhenStale::Allow) => Ok(claims.clone()),
+            (Err(_), WhenStale::Reject) => Err(Stop::Blind("what is known of the token cannot be read")),
         }
     }
 
@@ -202,6 +244,7 @@ fn decide(
     }
     Ok(Admitted {
         identified: verified.assurance() == Assurance::Vouched,
+        is_known: verified.is_known(),
         deadline: verified.deadline(),
         claims: Some(verified.claims().clone()),
     })

@@ -27,6 +27,8 @@ pub struct Policy {
     pub accepted: Accepted,
     /// Where a token may stand; nothing else is looked at.
     pub places: Vec<Place>,
+    /// Where an API key may stand, which is a kind of its own.
+    pub api_keys: Vec<Place>,
     /// The scopes a token must have, all of them.
     pub scopes: Vec<Box<str>>,
     /// What the token is used as.
@@ -50,6 +52,7 @@ impl Default for Policy {
             auth: Auth::Required,
             accepted: None,
             places: vec![Place::Bearer],
+            api_keys: Vec::new(),
             scopes: Vec::new(),
             kind: TokenKind::Access,
             query_token: None,

@@ -8,7 +8,7 @@ use proptest::prelude::*;
 use super::*;
 use crate::clock::ManualClock;
 use crate::domain::{
-    Change, Cutoff, Name, Position, Reach, Revocation, RevocationId, Selector, TokenDigest, TokenKind,
+    BearerToken, Change, Cutoff, Name, Position, Reach, Revocation, RevocationId, Selector, TokenDigest, TokenKind,
 };
 use crate::index::Progress;
 use crate::net::client::{Answer, CallError};
@@ -29,7 +29,7 @@ fn policy(auth: Auth, places: &[&str]) -> Policy {
 
 fn extract(places: &[&str], fields: &[(HeaderName, &str)]) -> Result<Option<String>, Stop> {
     let found = credential::extract(&headers(fields), None, &policy(Auth::Optional, places));
-    found.map(|token| token.map(|token| token.expose().to_owned()))
+    found.map(|shown| shown.map(|shown| shown.token.expose().to_owned()))
 }
 
 fn found(token: &str) -> Result<Option<String>, Stop> {
@@ -66,6 +66,28 @@ fn a_malformed_credential_is_a_bad_one_and_not_none() {
     let latin =
         HeaderMap::from_iter([(AUTHORIZATION, hyper::header::HeaderValue::from_bytes(b"Bearer \xe4").unwrap())]);
     assert!(credential::extract(&latin, None, &policy(Auth::Optional, &["bearer"])).is_err());
+}
+
+#[test]
+fn an_api_key_is_a_kind_of_its_own_and_one_credential_among_others() {
+    let keys = ["scheme:ApiKey", "header:x-api-key", "cookie:key"];
+    let api_keys = keys.iter().map(|place| place.parse().unwrap()).collect();
+    let policy = Policy { api_keys, ..policy(Auth::Optional, &["bearer"]) };
+    let kind = |fields: &[(HeaderName, &str)]| {
+        credential::extract(&headers(fields), None, &policy).map(|shown| shown.map(|shown| shown.kind))
+    };
+    let header = HeaderName::from_static("x-api-key");
+    assert_eq!(kind(&[(AUTHORIZATION, "apikey 0a1b")]), Ok(Some(TokenKind::ApiKey)));
+    assert_eq!(kind(&[(header.clone(), "0a1b")]), Ok(Some(TokenKind::ApiKey)));
+    assert_eq!(kind(&[(COOKIE, "key=0a1b")]), Ok(Some(TokenKind::ApiKey)));
+    assert_eq!(kind(&[(AUTHORIZATION, "Bearer 0a1b")]), Ok(Some(TokenKind::Access)));
+    for two in [
+        [(AUTHORIZATION, "Bearer a"), (header.clone(), "a")],
+        [(AUTHORIZATION, "ApiKey a"), (COOKIE, "key=a")],
+        [(COOKIE, "key=a"), (header, "b")],
+    ] {
+        assert!(matches!(kind(&two), Err(Stop::Ambiguous(_))), "{two:?}");
+    }
 }
 
 #[test]
@@ -171,7 +193,7 @@ fn a_websocket_handshake_carries_its_token_as_a_subprotocol() {
 fn from_query(query: &str, wanted: Option<&str>) -> Result<Option<String>, Stop> {
     let policy = Policy { query_token: wanted.map(Into::into), ..policy(Auth::Optional, &["bearer"]) };
     let found = credential::extract(&HeaderMap::new(), Some(query), &policy);
-    found.map(|token| token.map(|token| token.expose().to_owned()))
+    found.map(|shown| shown.map(|shown| shown.token.expose().to_owned()))
 }
 
 #[test]
@@ -254,6 +276,8 @@ fn verified(assurance: Assurance, scopes: &[&str]) -> Verified {
         expires_at: Some(Timestamp::from_secs(100)),
         scopes: scopes.iter().map(|scope| (*scope).into()).collect(),
         other: Box::default(),
+        family: None,
+        twins: Box::default(),
     };
     Verified::of(claims, assurance)
 }
@@ -355,6 +379,10 @@ impl Fetch for Nowhere {
 }
 
 /// A token of `user` that nobody signed.
+fn shown(user: &str) -> Credential {
+    Credential { token: token_of(user), kind: TokenKind::Access }
+}
+
 fn token_of(user: &str) -> BearerToken {
     let part = |text: String| URL_SAFE_NO_PAD.encode(text);
     let (header, payload) =
@@ -373,6 +401,7 @@ fn revoke(index: &Index, user: &str, position: u64) {
         expires_at: None,
         actor: "ops".into(),
         reason: None,
+        named_for: None,
     };
     index.apply(&Change { position: Position::new(position), selector, standing: vec![revocation], cause: None });
     index.advance(Position::new(position));
@@ -380,7 +409,7 @@ fn revoke(index: &Index, user: &str, position: u64) {
 
 async fn pass(gate: &Gate, user: &str) -> Result<(), Stop> {
     let policy = Policy::default();
-    let verified = gate.verify(Some(token_of(user)), &policy).await?;
+    let verified = gate.verify(Some(shown(user)), &policy).await?;
     gate.admit(verified, &policy, Timestamp::from_secs(50)).map(|_| ())
 }
 
@@ -389,7 +418,7 @@ async fn a_revocation_between_verification_and_decision_is_seen() {
     let (gate, index, _) = gate(WhenStale::Reject);
     index.note(Progress::CaughtUp);
     let policy = Policy::default();
-    let verified = gate.verify(Some(token_of("alice")), &policy).await.unwrap();
+    let verified = gate.verify(Some(shown("alice")), &policy).await.unwrap();
     revoke(&index, "alice", 1);
     let admitted = gate.admit(verified, &policy, Timestamp::from_secs(50));
     assert_eq!(admitted.map(|_| ()), Err(Stop::Denied(Denial::Revoked)));
@@ -424,6 +453,6 @@ async fn a_stale_index_still_refuses_what_it_knows() {
 async fn a_route_without_auth_asks_nobody() {
     let (gate, _, _) = gate(WhenStale::Reject);
     let open = policy(Auth::None, &[]);
-    let verified = gate.verify(Some(token_of("alice")), &open).await.unwrap();
+    let verified = gate.verify(Some(shown("alice")), &open).await.unwrap();
     assert!(gate.admit(verified, &open, Timestamp::from_secs(50)).unwrap().claims().is_none());
 }

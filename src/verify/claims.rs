@@ -6,8 +6,8 @@ use std::time::Duration;
 
 use serde_json::Value;
 
+use crate::domain::json::Object;
 use crate::domain::{Claims, Denial, OtherClaim, Timestamp, TokenDigest, TokenKind};
-use crate::verify::json::Object;
 use crate::verify::jws::Header;
 use crate::verify::kind::Marking;
 use crate::verify::settings::{ClaimNames, IssuerSettings};
@@ -50,27 +50,10 @@ pub(super) fn read(
         expires_at: source.moment("exp")?,
         scopes: source.scopes()?,
         other: source.other(),
+        family: None,
+        twins: Box::default(),
     };
     Ok(Reading { claims: Arc::new(claims), marking, not_before: source.moment("nbf")?, audience: source.audience()? })
-}
-
-/// The claims of an opaque token of which nothing is known but its text.
-pub(super) fn of_digest(issuer: Arc<str>, digest: TokenDigest) -> Claims {
-    Claims {
-        issuer,
-        kind: TokenKind::Access,
-        digest,
-        token_id: None,
-        session: None,
-        user: None,
-        username: None,
-        client: None,
-        key_id: None,
-        issued_at: None,
-        expires_at: None,
-        scopes: Box::default(),
-        other: Box::default(),
-    }
 }
 
 impl Reading {

@@ -4,9 +4,9 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
-use crate::domain::{BearerToken, Claims, Denial, Timestamp, TokenKind};
+use crate::domain::{BearerToken, Claims, Denial, Timestamp, TokenDigest, TokenKind};
 use crate::verify::claims::{self, Reading};
-use crate::verify::jws::Jws;
+use crate::verify::jws::{self, Jws};
 use crate::verify::jwt::KeyIdentity;
 use crate::verify::key_set::KeySet;
 use crate::verify::keys::{self, Keys, KeysError, Renewal, Surroundings};
@@ -90,6 +90,17 @@ impl Issuer {
         }
     }
 
+    /// Whether some of its tokens may be no JWTs: access tokens that are asked about or left to the upstream, refresh tokens.
+    pub(super) const fn has_opaque_tokens(&self) -> bool {
+        let settings = &self.settings;
+        matches!(self.means, Means::Introspection(_)) || settings.opaque_tokens || settings.has_token_endpoints
+    }
+
+    /// The digest that an opaque token of this issuer is known by.
+    pub(super) fn digest(&self, token: &BearerToken) -> TokenDigest {
+        jws::sha256(&self.settings.token_form.identity(token.expose()))
+    }
+
     /// Verifies a JWT of this issuer. What is returned is good now.
     pub(super) async fn verify(
         &self,
@@ -156,8 +167,19 @@ impl Issuer {
             name: self.settings.name.clone(),
             issuer: self.settings.issuer.clone(),
             max_token_lifetime: self.settings.max_token_lifetime,
+            max_refresh_token_lifetime: self.settings.max_refresh_token_lifetime,
+            longest_life: self.longest_life(),
             leeway: self.settings.leeway,
             lead: Duration::from_secs(self.lead_secs.load(Ordering::Relaxed)),
+        }
+    }
+
+    fn longest_life(&self) -> Option<Duration> {
+        let access = self.settings.max_token_lifetime?;
+        if self.settings.has_token_endpoints {
+            Some(access.max(self.settings.max_refresh_token_lifetime?))
+        } else {
+            Some(access)
         }
     }
 

@@ -10,8 +10,8 @@ use base64::Engine;
 use base64::engine::general_purpose::{URL_SAFE, URL_SAFE_NO_PAD};
 use serde_json::Value;
 
+use crate::domain::json::{self, Object};
 use crate::domain::{BearerToken, TokenDigest};
-use crate::verify::json::{self, Object};
 
 /// The longest `kid`, in bytes.
 const MAX_KEY_ID_BYTES: usize = 256;

@@ -7,7 +7,7 @@ use serde::Deserialize;
 use serde_json::Value;
 use serde_json::value::RawValue;
 
-use crate::verify::json::{self, Object};
+use crate::domain::json::{self, Object};
 use crate::verify::jws::Jws;
 use crate::verify::jwt::{Algorithm, Key, KeyIdentity, Material};
 

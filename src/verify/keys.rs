@@ -18,9 +18,9 @@ use tokio::task::JoinHandle;
 use tokio::time::{sleep, timeout};
 
 use crate::clock::SharedClock;
+use crate::domain::json;
 use crate::telemetry::Metrics;
 use crate::verify::fetch::{Fetch, is_safe};
-use crate::verify::json;
 use crate::verify::key_set::{self, KeySet, KeySetError};
 use crate::verify::settings::{KeySource, SignatureSettings};
 

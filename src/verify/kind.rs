@@ -5,7 +5,7 @@
 use serde_json::Value;
 
 use crate::domain::TokenKind;
-use crate::verify::json::Object;
+use crate::domain::json::Object;
 use crate::verify::jws::Header;
 
 /// Claims in which issuers write a token's kind: Keycloak, Amazon Cognito and Ory Hydra, RFC 7662 §2.2, and many
@@ -130,7 +130,7 @@ fn by_claims(claims: &Object) -> Says {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::verify::json;
+    use crate::domain::json;
 
     fn marking(typ: Option<&str>, claims: &str, demanded: Option<&str>) -> Marking {
         let header = Header { algorithm: "ES256".into(), key_id: None, media_type: typ.map(Into::into) };

@@ -3,7 +3,7 @@
 //! | file | what |
 //! |---|---|
 //! | `settings` | what the operator decides |
-//! | `jws`, `json` | a text taken apart, with one meaning |
+//! | `jws` | a text taken apart, with one meaning |
 //! | `claims`, `kind` | what it says of itself, and what kind of token that is |
 //! | `jwt`, `key_set`, `keys` | signatures, the keys that make them, and how they are kept current |
 //! | `opaque`, `news` | asking the issuer, and when to ask again |
@@ -22,7 +22,6 @@ mod cache;
 mod claims;
 mod fetch;
 mod issuer;
-mod json;
 mod jws;
 mod jwt;
 mod key_set;
@@ -51,6 +50,7 @@ pub struct Verified {
     claims: Arc<Claims>,
     assurance: Assurance,
     deadline: Option<Timestamp>,
+    is_known: bool,
 }
 
 /// How far claims may be believed.
@@ -75,16 +75,30 @@ impl Verified {
         self.assurance
     }
 
+    /// Whether more is known of the token than it says: it was learned when it was handed out.
+    #[must_use]
+    pub const fn is_known(&self) -> bool {
+        self.is_known
+    }
+
     /// The first second in which the token is dead: its `exp` and the issuer's leeway. `None` for one that never says.
     #[must_use]
     pub const fn deadline(&self) -> Option<Timestamp> {
         self.deadline
     }
 
+    /// The same token, of which more is known: `claims` must be its own, with what was learned of it filled in.
+    pub(crate) fn knowing(self, claims: Arc<Claims>) -> Self {
+        let is_known = !Arc::ptr_eq(&claims, &self.claims);
+        // What was learned has the leeway in it.
+        let deadline = self.deadline.or(claims.expires_at).filter(|_| is_known).or(self.deadline);
+        Self { claims, is_known, deadline, ..self }
+    }
+
     /// Claims that nothing vouches for but a test.
     #[cfg(test)]
     pub(crate) fn of(claims: Claims, assurance: Assurance) -> Self {
-        Self { deadline: claims.expires_at, claims: Arc::new(claims), assurance }
+        Self { deadline: claims.expires_at, claims: Arc::new(claims), assurance, is_known: false }
     }
 }
 
@@ -117,6 +131,11 @@ pub struct IssuerFacts {
     pub issuer: Arc<str>,
     /// No token lives longer; `None` when that is not known.
     pub max_token_lifetime: Option<Duration>,
+    /// No refresh token lives longer; `None` when that is not known.
+    pub max_refresh_token_lifetime: Option<Duration>,
+    /// No token that a revocation of sessions or users reaches lives longer, refresh tokens included; `None` when that is
+    /// not known.
+    pub longest_life: Option<Duration>,
     /// Tolerance for clocks.
     pub leeway: Duration,
     /// How far its `iat` has run ahead of our clock, at most `leeway`.

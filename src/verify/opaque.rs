@@ -15,11 +15,11 @@ use tokio::sync::Semaphore;
 use tokio::time::timeout;
 
 use crate::clock::SharedClock;
+use crate::domain::json::{self, Object};
 use crate::domain::{BearerToken, Change, Claims, Denial, TokenDigest, TokenKind};
 use crate::telemetry::Metrics;
 use crate::verify::claims::{self, Reading};
 use crate::verify::fetch::Fetch;
-use crate::verify::json::{self, Object};
 use crate::verify::jws::{self, Jws};
 use crate::verify::keys::Surroundings;
 use crate::verify::news::News;
@@ -210,7 +210,7 @@ fn reading(
     if let Some(jws) = jws {
         adopt_token_id(said, jws, &issuer.claims.token_id)?;
     }
-    let digest = jws.map_or_else(|| jws::sha256(token.expose()), Jws::digest);
+    let digest = jws.map_or_else(|| jws::sha256(&issuer.token_form.identity(token.expose())), Jws::digest);
     claims::read(said, jws.map(|jws| &jws.header), digest, issuer)
 }
 

@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use hyper::Uri;
 
+use crate::domain::TokenForm;
 use crate::verify::jwt::Algorithm;
 
 /// Everything the verifier is told.
@@ -54,6 +55,18 @@ pub struct IssuerSettings {
     pub leeway: Duration,
     /// No token may live longer. Revocations are kept as long as this says.
     pub max_token_lifetime: Option<Duration>,
+    /// No refresh token lives longer than this after it was issued; `None` when that is not known. Revocations that reach
+    /// refresh tokens are kept as long as this says too.
+    pub max_refresh_token_lifetime: Option<Duration>,
+    /// Whether it has token endpoints here, so that refresh tokens are checked and revocations must outlive them.
+    pub has_token_endpoints: bool,
+    /// A JWT without `iss` is this issuer's; for one issuer at most, whose verification is `none`.
+    pub missing_iss: bool,
+    /// Texts that are no JWT are this issuer's tokens too, known by their digest and by what was learned; for one issuer
+    /// at most, whose verification is `none`.
+    pub opaque_tokens: bool,
+    /// How its opaque tokens are written; several texts may be one token to an upstream that decodes them.
+    pub token_form: TokenForm,
     /// What `typ` must be, with or without `application/` (RFC 9068 §4); of an opaque token, its `token_type`.
     pub token_type: Option<Box<str>>,
     /// In which claims a token says what we want to know.
@@ -75,6 +88,11 @@ impl IssuerSettings {
             audiences: Vec::new(),
             leeway: Duration::from_secs(5),
             max_token_lifetime: None,
+            max_refresh_token_lifetime: None,
+            has_token_endpoints: false,
+            missing_iss: false,
+            opaque_tokens: false,
+            token_form: TokenForm::Any,
             token_type: None,
             claims: ClaimNames::default(),
             allow_padding: false,

@@ -20,6 +20,7 @@ pub(super) fn revocation(parts: &[(Name, &str)]) -> Revocation {
         expires_at: None,
         actor: "ops".into(),
         reason: None,
+        named_for: None,
     }
 }
 

@@ -19,6 +19,7 @@ use hyper::{Method, Request, Response, StatusCode, header};
 use tokio::time::Instant;
 
 use super::framing::Fault;
+use super::fuse;
 use super::streams::{self, Awaited};
 use crate::telemetry::Metrics;
 
@@ -126,6 +127,7 @@ impl Exchange {
 
 impl Drop for Exchange {
     fn drop(&mut self) {
+        fuse::untie();
         let now = u64::try_from(self.0.connected.elapsed().as_millis()).unwrap_or(u64::MAX);
         self.0.quiet_since.fetch_max(now, Ordering::AcqRel);
         self.0.finished.fetch_add(1, Ordering::AcqRel);
@@ -153,7 +155,7 @@ pub(super) async fn answer<S: Handler>(
     let status = response.status();
     let opens = status == StatusCode::SWITCHING_PROTOCOLS || (connect && status.is_success());
     exchange.answer(forks && opens);
-    Ok(response.map(|body| AnswerBody { body, metrics, _exchange: exchange }))
+    Ok(response.map(|body| AnswerBody { body, is_torn: false, metrics, _exchange: exchange }))
 }
 
 async fn ask<S: Handler>(service: &S, request: Request<Incoming>, metrics: &Metrics) -> Response<Option<S::Content>> {
@@ -183,6 +185,8 @@ fn status_only<B>(status: StatusCode) -> Response<Option<B>> {
 #[derive(Debug)]
 pub(super) struct AnswerBody<B> {
     body: Option<B>,
+    /// It is about to be dropped from outside, and until then neither goes on nor ends.
+    is_torn: bool,
     metrics: Arc<Metrics>,
     _exchange: Exchange,
 }
@@ -204,10 +208,17 @@ where
         mut self: Pin<&mut Self>,
         cx: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Self::Data>, Self::Error>>> {
+        if self.is_torn {
+            return Poll::Pending;
+        }
         let Some(body) = &mut self.body else { return Poll::Ready(None) };
         let polled = std::panic::catch_unwind(AssertUnwindSafe(|| Pin::new(body).poll_frame(cx)));
         streams::awaits(if matches!(polled, Ok(Poll::Pending)) { Awaited::Us } else { Awaited::Peer });
         match polled {
+            Ok(Poll::Ready(Some(Err(_)))) if fuse::breaks_off() => {
+                (self.body, self.is_torn) = (None, true);
+                Poll::Pending
+            }
             Ok(frame) => frame.map(|frame| frame.map(|frame| frame.map_err(Into::into))),
             Err(_) => {
                 panicked(&self.metrics);
@@ -218,10 +229,11 @@ where
     }
 
     fn is_end_stream(&self) -> bool {
-        self.body.as_ref().is_none_or(Body::is_end_stream)
+        !self.is_torn && self.body.as_ref().is_none_or(Body::is_end_stream)
     }
 
     fn size_hint(&self) -> SizeHint {
-        self.body.as_ref().map_or_else(|| SizeHint::with_exact(0), Body::size_hint)
+        let ended = || if self.is_torn { SizeHint::default() } else { SizeHint::with_exact(0) };
+        self.body.as_ref().map_or_else(ended, Body::size_hint)
     }
 }

@@ -2,7 +2,8 @@
 //!
 //! A connection goes through these, in this order: [`Server`] accepts and counts it (`listener`, `census`), a trusted
 //! balancer's [`proxy_protocol`] header is read, [`tls`] is spoken, and it is found out whether it is HTTP/1.1 or HTTP/2 (`arrival`), and then it is served (`serve`).
-//! HTTP/1.1 passes the `head_guard`, which lets only what [`framing`] finds lawful come to hyper. [`Drain`] ends all of it.
+//! HTTP/1.1 passes the `head_guard`, which lets only what [`framing`] finds lawful come to hyper. [`Drain`] ends all of it, a
+//! [`Fuse`] one exchange.
 //!
 //! Nothing here knows a route, a token or a policy. Every wait has a limit and every limit a setting.
 
@@ -16,6 +17,7 @@ pub mod client;
 mod drain;
 mod exchange;
 pub mod framing;
+mod fuse;
 mod head;
 mod head_guard;
 mod held;
@@ -29,6 +31,7 @@ pub mod tls;
 
 pub use drain::{Drain, Hold};
 pub use exchange::Handler;
+pub use fuse::{Fuse, tie, until_blown};
 pub use listener::{Handle, ListenError, Prepared, Server};
 pub use settings::{Limits, Settings, Timeouts};
 

@@ -19,6 +19,7 @@ use super::alarm::after;
 use super::arrival::{Arrival, Ready, Unready};
 use super::drain::Hold;
 use super::exchange::{self, Exchanges, Handler};
+use super::fuse;
 use super::head_guard::HeadGuard;
 use super::io::Rewind;
 use super::settings::Settings;
@@ -65,7 +66,8 @@ impl Ready {
         let guard = HeadGuard::new(io, came, live.settings.bounds(), timeouts, exchanges.clone(), metrics.clone());
         let respond = service_fn(move |mut request: Request<Incoming>| {
             request.extensions_mut().insert(peer.clone());
-            exchange::answer(service.clone(), request, limits.headers, exchanges.begin(), metrics.clone())
+            // In a box, which goes when the head is answered: a connection or a stream that lasts need not carry the room.
+            Box::pin(exchange::answer(service.clone(), request, limits.headers, exchanges.begin(), metrics.clone()))
         });
         let connection = http1::Builder::new()
             .timer(TokioTimer::new())
@@ -77,7 +79,8 @@ impl Ready {
             .keep_alive(!hold.is_draining())
             .serve_connection(TokioIo::new(guard), respond)
             .with_upgrades();
-        drive(connection, |connection| connection.graceful_shutdown(), pending(), timeouts.body, hold).await;
+        let driven = drive(connection, |connection| connection.graceful_shutdown(), pending(), timeouts.body, hold);
+        fuse::scope(driven).await;
     }
 
     async fn serve_http2<S: Handler>(self, service: Arc<S>, hold: Hold) {
@@ -88,7 +91,7 @@ impl Ready {
         let quiet = quiet(exchanges.clone(), timeouts.idle);
         let respond = service_fn(move |mut request: Request<Incoming>| {
             request.extensions_mut().insert(peer.clone());
-            exchange::answer(service.clone(), request, limits.headers, exchanges.begin(), metrics.clone())
+            Box::pin(exchange::answer(service.clone(), request, limits.headers, exchanges.begin(), metrics.clone()))
         });
         let connection =
             http2_builder(streams, &live.settings).serve_connection(TokioIo::new(Rewind::new(ahead, io)), respond);
@@ -129,7 +132,7 @@ async fn quiet(exchanges: Arc<Exchanges>, idle: Duration) {
 }
 
 /// Drives a connection to its end. When we drain, or it is `quiet`, it is told to finish; what it owes it may still give:
-/// until we cut, or for `patience` when it was quiet.
+/// until we cut, or for `patience` when it was quiet. It is dropped when its exchange must end and does not.
 async fn drive<C>(
     connection: C,
     goodbye: fn(Pin<&mut C>),
@@ -143,6 +146,7 @@ async fn drive<C>(
     let was_quiet = tokio::select! {
         biased;
         ended = connection.as_mut() => return note(ended),
+        () = fuse::over() => return,
         () = hold.draining() => false,
         () = quiet => true,
     };
@@ -156,6 +160,7 @@ async fn drive<C>(
     tokio::select! {
         biased;
         ended = connection => note(ended),
+        () = fuse::over() => {}
         () = hold.cut() => {}
         () = limit => {}
     }

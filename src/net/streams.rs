@@ -4,7 +4,7 @@
 //! stalled, only this stream is. The body notes who is waited for, here is waited no longer than the patience.
 
 use std::cell::Cell;
-use std::pin::{Pin, pin};
+use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll};
 use std::time::Duration;
@@ -14,6 +14,7 @@ use tokio::time::Instant;
 use super::alarm::{Alarm, after};
 use super::drain::Hold;
 use super::exchange::Exchanges;
+use super::fuse;
 
 /// Whom a stream waits for.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
@@ -54,11 +55,14 @@ where
     F::Output: Send,
 {
     fn execute(&self, stream: F) {
-        let stream = NOTED.scope(Cell::new(None), patient(stream, self.patience));
+        // Each of the layers below would hold it twice over, once as it was given and once as it is driven.
+        let wait = Wait { patience: self.patience, since: None, alarm: Alarm::default() };
+        let stream = Patient { stream: Box::pin(stream), wait };
+        let stream = NOTED.scope(Cell::new(None), fuse::until_blown(stream));
         // A tunnel goes on when its answer has long been given, and the connection is not idle while it does.
         let exchange = self.exchanges.begin();
         let work = async move {
-            stream.await;
+            let _ = stream.await;
             drop(exchange);
         };
         // The hold is what awaits the task.
@@ -66,15 +70,21 @@ where
     }
 }
 
-/// Drives `stream` until it ends or the peer has taken nothing for `patience`; dropping a stream resets it.
-async fn patient<F: Future>(stream: F, patience: Duration) {
-    let mut stream = pin!(stream);
-    let mut wait = Wait { patience, since: None, alarm: Alarm::default() };
-    std::future::poll_fn(|cx| match stream.as_mut().poll(cx) {
-        Poll::Ready(_) => Poll::Ready(()),
-        Poll::Pending => Pin::new(&mut wait).poll(cx),
-    })
-    .await;
+/// Drives a stream until it ends or the peer has taken nothing for too long; dropping a stream resets it.
+struct Patient<F> {
+    stream: Pin<Box<F>>,
+    wait: Wait,
+}
+
+impl<F: Future> Future for Patient<F> {
+    type Output = ();
+
+    fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<()> {
+        match self.stream.as_mut().poll(cx) {
+            Poll::Ready(_) => Poll::Ready(()),
+            Poll::Pending => Pin::new(&mut self.wait).poll(cx),
+        }
+    }
 }
 
 /// How long the peer has been waited for.

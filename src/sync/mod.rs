@@ -1,9 +1,10 @@
 //! Follows the log into the index: the index's only writer.
 //!
-//! In order: news is applied, whoever listens is told, and only then does the index say that it has got there; so an
-//! answer that waits for a position comes after everything the change brings about. While the log cannot be read, the
+//! In order: news is applied, whoever listens is told, open exchanges whose tokens it kills are cut, and only then does the index
+//! say that it has got there; so an answer that waits for a position comes after everything the change brings about. While the log cannot be read, the
 //! index keeps what it knows, and by its own clock stops claiming to be in step.
 
+mod following;
 mod load;
 #[cfg(test)]
 mod tests;
@@ -13,14 +14,15 @@ use std::fmt;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use futures_util::StreamExt;
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
 
 use crate::clock::SharedClock;
-use crate::domain::{Change, Position};
-use crate::index::{Index, Progress};
-use crate::store::{Backoff, Event, SharedLog, StoreError};
+use crate::domain::Change;
+use crate::index::Index;
+use crate::live::Live;
+use crate::store::{SharedLog, StoreError};
+use crate::sync::following::Following;
 use crate::sync::load::{Load, Loading};
 use crate::sync::upkeep::Upkeep;
 use crate::telemetry::Metrics;
@@ -38,6 +40,8 @@ pub struct Settings {
     pub keep_expired: Duration,
     /// How often the index's figures are published.
     pub publish_every: Duration,
+    /// How often open exchanges are looked at for tokens that have expired.
+    pub cut_expired_every: Duration,
     /// The longest pause before the log is asked again.
     pub longest_pause: Duration,
 }
@@ -48,6 +52,7 @@ impl Default for Settings {
             expire_every: Duration::from_secs(30),
             keep_expired: Duration::from_secs(3_600),
             publish_every: Duration::from_secs(5),
+            cut_expired_every: Duration::from_millis(250),
             longest_pause: Duration::from_secs(2),
         }
     }
@@ -67,11 +72,11 @@ impl fmt::Debug for Follower {
 }
 
 impl Follower {
-    /// Starts to follow `log` into `index`, and to drop from both what has expired.
+    /// Starts to follow `log` into `index`, to drop from both what has expired, and to cut in `live` what dies.
     #[must_use]
     pub fn start(
         log: SharedLog,
-        index: Arc<Index>,
+        (index, live): (Arc<Index>, Arc<Live>),
         clock: SharedClock,
         metrics: Arc<Metrics>,
         on_change: OnChange,
@@ -79,11 +84,13 @@ impl Follower {
     ) -> Self {
         let (stop, stopped) = watch::channel(false);
         let (told, load) = watch::channel(Load::Running);
-        let upkeep = Upkeep { log: log.clone(), index: index.clone(), clock, metrics, settings };
-        let following = Following { log, index, on_change, loading: Loading::new(told), settings };
+        let (own_log, own_index, own_live) = (log.clone(), index.clone(), live.clone());
+        let upkeep = Upkeep { log: own_log, index: own_index, live: own_live, clock: clock.clone(), metrics, settings };
+        let following = Following { log, index, live, clock, on_change, loading: Loading::new(told), settings };
         let tasks = vec![
             tokio::spawn(until(stopped.clone(), following.run())),
             tokio::spawn(until(stopped.clone(), upkeep.clone().expire())),
+            tokio::spawn(until(stopped.clone(), upkeep.clone().cut_expired())),
             tokio::spawn(until(stopped, upkeep.publish())),
         ];
         Self { stop, load, tasks: Mutex::new(tasks) }
@@ -120,78 +127,5 @@ async fn until(mut stopped: watch::Receiver<bool>, work: impl Future<Output = ()
     tokio::select! {
         _ = stopped.wait_for(|stopped| *stopped) => {}
         () = work => {}
-    }
-}
-
-/// The task that reads the log.
-struct Following {
-    log: SharedLog,
-    index: Arc<Index>,
-    on_change: OnChange,
-    loading: Loading,
-    settings: Settings,
-}
-
-impl Following {
-    async fn run(mut self) {
-        let mut backoff = Backoff::new(Duration::from_millis(100), self.settings.longest_pause);
-        let mut broken = false;
-        loop {
-            let Err(error) = self.read(&mut backoff, &mut broken).await;
-            if !broken {
-                tracing::error!(%error, cause = error.source_text(), "the log cannot be read; trying again");
-                broken = true;
-            }
-            if self.loading.failed(&error) {
-                return;
-            }
-            tokio::time::sleep(backoff.pause()).await;
-        }
-    }
-
-    /// Reads until the log fails.
-    async fn read(&mut self, backoff: &mut Backoff, broken: &mut bool) -> Result<std::convert::Infallible, StoreError> {
-        let mut events = self.log.follow(self.from()).await?;
-        while let Some(event) = events.next().await {
-            if let Event::CaughtUp(position) = self.take(event?) {
-                self.caught_up(position);
-                backoff.reset();
-                if std::mem::take(broken) {
-                    tracing::info!(%position, "in step with the log again");
-                }
-            }
-        }
-        Err(StoreError::Unavailable("the log ended".into()))
-    }
-
-    fn from(&self) -> Position {
-        if self.loading.done() { self.index.position() } else { Position::START }
-    }
-
-    fn take(&mut self, event: Event) -> Event {
-        match &event {
-            Event::Loading(_) if !self.loading.done() => self.index.clear(),
-            Event::Change(change) => self.apply(change),
-            Event::Loading(_) | Event::CaughtUp(_) => {}
-        }
-        event
-    }
-
-    fn apply(&mut self, change: &Change) {
-        self.index.apply(change);
-        if change.cause.is_none() {
-            return self.loading.count();
-        }
-        (self.on_change)(change);
-        // Before the first load is done, positions come in no order.
-        if self.loading.done() {
-            self.index.advance(change.position);
-        }
-    }
-
-    fn caught_up(&mut self, position: Position) {
-        self.index.advance(position);
-        self.index.note(Progress::CaughtUp);
-        self.loading.finish();
     }
 }

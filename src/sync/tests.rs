@@ -10,6 +10,7 @@ use futures_util::{StreamExt, stream};
 use crate::clock::ManualClock;
 use crate::domain::{Change, Claims, Position, Recorded, RevocationId, Selector, Timestamp, TokenDigest, TokenKind};
 use crate::index::{Index, Standing};
+use crate::live::Live;
 use crate::store::testing::*;
 use crate::store::{
     Appended, Backend, Batch, Event, EventStream, Page, RevocationLog, RevocationQuery, SharedLog, StoreError,
@@ -66,6 +67,7 @@ impl RevocationLog for Scripted {
 struct Rig {
     log: Arc<Scripted>,
     index: Arc<Index>,
+    live: Arc<Live>,
     follower: Follower,
     heard: Arc<Mutex<Vec<Position>>>,
 }
@@ -80,14 +82,21 @@ impl Rig {
         let clock = ManualClock::at(NOW);
         let index = Index::new(clock.clone(), Duration::from_secs(10), [7; 16]);
         let heard: Arc<Mutex<Vec<Position>>> = Arc::default();
+        let live = Live::new(Metrics::new());
         let (ears, own) = (heard.clone(), index.clone());
         let on_change: OnChange = Arc::new(move |change: &Change| {
             assert!(own.position() < change.position, "listeners hear of it before the index says it is there");
             ears.lock().unwrap().push(change.position);
         });
-        let follower =
-            Follower::start(log.clone(), index.clone(), clock, Metrics::new(), on_change, Settings::default());
-        Self { log, index, follower, heard }
+        let follower = Follower::start(
+            log.clone(),
+            (index.clone(), live.clone()),
+            clock,
+            Metrics::new(),
+            on_change,
+            Settings::default(),
+        );
+        Self { log, index, live, follower, heard }
     }
 
     fn covers(&self, user: &str) -> bool {
@@ -110,6 +119,8 @@ fn claims(user: &str) -> Claims {
         expires_at: None,
         scopes: Box::default(),
         other: Box::default(),
+        family: None,
+        twins: Box::default(),
     }
 }
 
@@ -202,10 +213,12 @@ async fn what_expired_leaves_the_index_at_once_and_the_log_later() {
     let log = store.log.clone();
     let settings = Settings::default();
     let on_change: OnChange = Arc::new(|_: &Change| {});
-    let follower = Follower::start(log.clone(), index.clone(), clock.clone(), Metrics::new(), on_change, settings);
+    let live = Live::new(Metrics::new());
+    let parts = (index.clone(), live.clone());
+    let follower = Follower::start(log.clone(), parts, clock.clone(), Metrics::new(), on_change, settings);
     follower.loaded().await.unwrap();
-    let upkeep =
-        super::upkeep::Upkeep { log, index: index.clone(), clock: clock.clone(), metrics: Metrics::new(), settings };
+    let (own, metrics) = (clock.clone(), Metrics::new());
+    let upkeep = super::upkeep::Upkeep { log, index: index.clone(), live, clock: own, metrics, settings };
     clock.advance(Duration::from_secs(3_600));
     upkeep.expire_once().await;
     assert!(index.shapes().is_empty());
@@ -214,4 +227,52 @@ async fn what_expired_leaves_the_index_at_once_and_the_log_later() {
     upkeep.expire_once().await;
     assert!(store.log.find(id(1)).await.unwrap().is_none());
     follower.stop().await;
+}
+
+#[tokio::test]
+async fn whoever_waits_for_a_revocation_comes_after_its_cut() {
+    let rig = Rig::start(&[], Vec::new()).await;
+    rig.follower.loaded().await.unwrap();
+    let leases: Vec<_> = ["a", "b"].iter().map(|user| rig.live.join(&Arc::new(claims(user)), None)).collect();
+    let appended = rig.log.append(revoke(revocation(1, user("a"), 0))).await.unwrap();
+    rig.index.reached(appended.position).await;
+    assert_eq!(leases.iter().map(|lease| lease.term().cut().is_some()).collect::<Vec<_>>(), [true, false]);
+    assert_eq!(rig.live.cut_by(RevocationId::from_random(1)), 1);
+    let appended = rig.log.append(lift(1)).await.unwrap();
+    rig.index.reached(appended.position).await;
+    assert_eq!(rig.live.open(), 2);
+    rig.follower.stop().await;
+}
+
+#[tokio::test]
+async fn what_was_revoked_during_an_outage_is_cut_when_the_log_is_read_anew() {
+    let rig = Rig::start(&[revoke(revocation(1, user("a"), 0))], vec![Some(vec![down()])]).await;
+    let lease = rig.live.join(&Arc::new(claims("a")), None);
+    rig.follower.loaded().await.unwrap();
+    assert!(lease.term().cut().is_some());
+    rig.follower.stop().await;
+}
+
+#[tokio::test]
+async fn what_is_told_twice_at_once_does_not_come_back_after_its_lift() {
+    let revoked = |position| change(position, vec![revocation(1, user("a"), 0)]);
+    let lifted = change(2, Vec::new());
+    let script = vec![
+        Ok(Event::CaughtUp(Position::START)),
+        Ok(Event::Change(revoked(1))),
+        Ok(Event::Change(lifted)),
+        Ok(Event::Change(revoked(1))),
+        Ok(Event::CaughtUp(Position::new(2))),
+    ];
+    let rig = Rig::start(&[], vec![Some(script)]).await;
+    rig.index.reached(Position::new(2)).await;
+    assert!(!rig.covers("a"));
+    rig.follower.stop().await;
+}
+
+/// News at this position about the selector of user `a`.
+fn change(position: u64, standing: Vec<crate::domain::Revocation>) -> Change {
+    let position = Position::new(position);
+    let cause = Recorded { revocation: revocation(1, user("a"), 0), position, ending: None };
+    Change { position, selector: user("a"), standing, cause: Some(cause) }
 }

@@ -1,4 +1,5 @@
-//! What is done now and then beside following: expired revocations leave the index and the log, figures are published.
+//! What is done now and then beside following: expired revocations leave the index and the log, exchanges whose tokens have
+//! expired are cut, figures are published.
 
 use std::sync::Arc;
 
@@ -6,6 +7,7 @@ use tokio::time::{MissedTickBehavior, interval};
 
 use crate::clock::SharedClock;
 use crate::index::{Index, Standing};
+use crate::live::Live;
 use crate::store::SharedLog;
 use crate::sync::Settings;
 use crate::telemetry::Metrics;
@@ -14,6 +16,7 @@ use crate::telemetry::Metrics;
 pub(super) struct Upkeep {
     pub(super) log: SharedLog,
     pub(super) index: Arc<Index>,
+    pub(super) live: Arc<Live>,
     pub(super) clock: SharedClock,
     pub(super) metrics: Arc<Metrics>,
     pub(super) settings: Settings,
@@ -42,6 +45,19 @@ impl Upkeep {
         }
     }
 
+    /// Cuts what has expired, again and again: one look at all instead of a timer for each.
+    pub(super) async fn cut_expired(self) {
+        let mut ticks = interval(self.settings.cut_expired_every);
+        ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        loop {
+            ticks.tick().await;
+            let cut = self.live.expire(self.clock.now());
+            if cut > 0 {
+                tracing::debug!(cut, "open exchanges ended with their tokens");
+            }
+        }
+    }
+
     /// Publishes the index's figures, again and again.
     pub(super) async fn publish(self) {
         let mut ticks = interval(self.settings.publish_every);
@@ -49,6 +65,7 @@ impl Upkeep {
         loop {
             ticks.tick().await;
             let in_step = self.index.standing() == Standing::InStep;
+            self.metrics.open_exchanges(self.live.open());
             self.metrics.index(&self.index.shapes(), self.index.position().get(), in_step);
         }
     }

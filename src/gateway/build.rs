@@ -18,9 +18,13 @@ use crate::gateway::headers::Hygiene;
 use crate::gateway::pool::Pool;
 use crate::gateway::route::{Route, Routes};
 use crate::gateway::settings::{RouteSettings, Scheme, Settings, UpstreamSettings, UpstreamUrl};
+use crate::gateway::token_endpoint::flight::Flights;
+use crate::gateway::token_endpoint::rotate::Redeemed;
 use crate::gateway::tunnel::Tunnels;
 use crate::gateway::upstream::Forwarding;
 use crate::gateway::{Gateway, Limits};
+use crate::live::Live;
+use crate::sessions::{Book, Tracker};
 use crate::telemetry::Metrics;
 use crate::telemetry::access_log::AccessLog;
 
@@ -53,6 +57,10 @@ pub(super) struct Surroundings {
     pub(super) metrics: Arc<Metrics>,
     pub(super) clock: SharedClock,
     pub(super) tunnels: Arc<Tunnels>,
+    pub(super) live: Arc<Live>,
+    pub(super) book: Arc<Book>,
+    pub(super) flights: Arc<Flights<Redeemed>>,
+    pub(super) tracker: Arc<Tracker>,
 }
 
 /// What must be the same for an upstream to keep its connections over a reload.
@@ -102,6 +110,11 @@ pub(super) fn gateway(settings: Settings, around: Surroundings, before: &Known) 
         forwarding,
         access_log: AccessLog::new(settings.access_log),
         tunnels: around.tunnels,
+        live: around.live,
+        token_endpoints: settings.token_endpoints.into_iter().map(Arc::new).collect(),
+        book: around.book,
+        flights: around.flights,
+        tracker: around.tracker,
         metrics: around.metrics,
         clock: around.clock,
         no_route: "-".into(),
@@ -157,6 +170,7 @@ fn ready(route: &RouteSettings, settings: &Settings, known: &Known) -> Result<Ro
         policy: route.policy.clone(),
         upgrades: route.upgrades.iter().map(|name| name.to_ascii_lowercase().into()).collect(),
         identity_headers: route.identity_headers.clone(),
+        cut_on_expiry: route.cut_on_expiry,
     })
 }
 

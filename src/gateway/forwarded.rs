@@ -26,6 +26,24 @@ pub(super) struct Hop {
     pub(super) is_tls: bool,
 }
 
+/// The client's address: the nearest one in `X-Forwarded-For` that no trusted peer has, when the peer itself is trusted;
+/// else the peer's own.
+pub(super) fn client(headers: &HeaderMap, peer: IpAddr, trusts: impl Fn(IpAddr) -> bool) -> IpAddr {
+    let mut nearest = peer.to_canonical();
+    if !trusts(nearest) {
+        return nearest;
+    }
+    let fields: Vec<_> = headers.get_all(&X_FORWARDED_FOR).iter().filter_map(|field| field.to_str().ok()).collect();
+    for hop in fields.iter().rev().flat_map(|field| field.rsplit(',')) {
+        let Ok(address) = hop.trim().trim_matches(['[', ']']).parse::<IpAddr>() else { return nearest };
+        nearest = address.to_canonical();
+        if !trusts(nearest) {
+            return nearest;
+        }
+    }
+    nearest
+}
+
 /// Tells of this hop in fields that [`Hygiene`](crate::gateway::headers::Hygiene) has cleaned.
 pub(super) fn tell(headers: &mut HeaderMap, hop: Hop) {
     let (has_list, has_standard) = (headers.contains_key(X_FORWARDED_FOR), headers.contains_key(FORWARDED));

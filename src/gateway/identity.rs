@@ -71,6 +71,8 @@ mod tests {
             expires_at: None,
             scopes: ["read".into(), "write it".into()].into(),
             other: Box::default(),
+            family: None,
+            twins: Box::default(),
         }
     }
 

@@ -20,8 +20,13 @@ use crate::gateway::headers::{Hygiene, X_REQUEST_ID};
 use crate::gateway::refusal::Refusal;
 use crate::gateway::route::Routes;
 use crate::gateway::story::Story;
+use crate::gateway::token_endpoint::TokenEndpoint;
+use crate::gateway::token_endpoint::flight::Flights;
+use crate::gateway::token_endpoint::rotate::Redeemed;
 use crate::gateway::tunnel::Tunnels;
 use crate::gateway::upstream::Forwarding;
+use crate::live::Live;
+use crate::sessions::{Book, Tracker};
 use crate::telemetry::Metrics;
 use crate::telemetry::access_log::{AccessLog, Line};
 
@@ -29,22 +34,28 @@ mod balance;
 mod body;
 mod build;
 mod connect;
+mod cut;
 mod early;
+mod ending;
 mod forwarded;
+mod frames;
 mod framing;
 mod headers;
 mod identity;
 mod idle;
+mod origin;
 pub mod path;
 mod pipeline;
 mod pool;
 mod probe;
+mod pump;
 mod refusal;
 mod respond;
 mod route;
 mod settings;
 mod story;
 mod tasks;
+pub mod token_endpoint;
 mod tunnel;
 mod upgrade;
 mod upload;
@@ -71,25 +82,45 @@ pub struct Gateway {
     forwarding: Forwarding,
     access_log: AccessLog,
     tunnels: Arc<Tunnels>,
+    live: Arc<Live>,
+    token_endpoints: Box<[Arc<TokenEndpoint>]>,
+    book: Arc<Book>,
+    flights: Arc<Flights<Redeemed>>,
+    tracker: Arc<Tracker>,
     metrics: Arc<Metrics>,
     clock: SharedClock,
     no_route: Arc<str>,
 }
 
+/// What a gateway works with.
+#[derive(Debug)]
+pub struct Parts {
+    /// Who may pass.
+    pub gate: Arc<Gate>,
+    /// The exchanges that are open, to be joined.
+    pub live: Arc<Live>,
+    /// Where what token endpoints hand out is written down.
+    pub book: Arc<Book>,
+    /// Takes note of sessions.
+    pub tracker: Arc<Tracker>,
+    /// Where things are counted.
+    pub metrics: Arc<Metrics>,
+    /// The time.
+    pub clock: SharedClock,
+    /// Tunnels end when it turns true.
+    pub closing: watch::Receiver<bool>,
+}
+
 impl Gateway {
-    /// A gateway. Its tunnels end when `closing` turns true.
+    /// A gateway of these parts.
     ///
     /// # Errors
     ///
     /// See [`GatewayError`].
-    pub fn new(
-        settings: Settings,
-        gate: Arc<Gate>,
-        metrics: Arc<Metrics>,
-        clock: SharedClock,
-        closing: watch::Receiver<bool>,
-    ) -> Result<Arc<Self>, GatewayError> {
-        let surroundings = build::Surroundings { gate, metrics, clock, tunnels: Tunnels::new(closing) };
+    pub fn new(settings: Settings, parts: Parts) -> Result<Arc<Self>, GatewayError> {
+        let Parts { gate, live, book, tracker, metrics, clock, closing } = parts;
+        let (tunnels, flights) = (Tunnels::new(closing), Arc::default());
+        let surroundings = build::Surroundings { gate, metrics, clock, tunnels, live, book, flights, tracker };
         build::gateway(settings, surroundings, &HashMap::new()).map(Arc::new)
     }
 
@@ -102,9 +133,13 @@ impl Gateway {
     pub fn succeed(&self, settings: Settings, gate: Arc<Gate>) -> Result<Arc<Self>, GatewayError> {
         let surroundings = build::Surroundings {
             gate,
+            book: self.book.clone(),
             metrics: self.metrics.clone(),
             clock: self.clock.clone(),
             tunnels: self.tunnels.clone(),
+            live: self.live.clone(),
+            flights: self.flights.clone(),
+            tracker: self.tracker.clone(),
         };
         build::gateway(settings, surroundings, &self.upstreams).map(Arc::new)
     }
@@ -127,9 +162,10 @@ impl Gateway {
         response
     }
 
-    /// Waits until the tunnels open now have ended; for draining, after `closing` has turned true.
+    /// Waits until the tunnels open now have ended, and the refresh tokens under way are redeemed; for draining, after
+    /// `closing` has turned true.
     pub async fn tunnels_ended(&self) {
-        self.tunnels.ended().await;
+        tokio::join!(self.tunnels.ended(), self.flights.landed());
     }
 
     fn refuse(&self, refusal: &Refusal, story: &Story) -> Response<Body> {

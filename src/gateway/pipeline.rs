@@ -1,14 +1,17 @@
 //! The life of a request. Each step needs what the step above proved: only `admission` makes an `Admitted`, and nothing is
 //! forwarded without one.
 
+use std::pin::pin;
 use std::sync::Arc;
 
 use hyper::body::Incoming;
-use hyper::{Request, Response};
+use hyper::{Request, Response, Version};
 use tokio::time::Instant;
 
 use crate::admission::Admitted;
 use crate::gateway::body::Body;
+use crate::gateway::cut;
+use crate::gateway::ending::Ending;
 use crate::gateway::forwarded::{self, Hop};
 use crate::gateway::idle::Idle;
 use crate::gateway::refusal::Refusal;
@@ -17,12 +20,13 @@ use crate::gateway::story::Story;
 use crate::gateway::upload::Upload;
 use crate::gateway::upstream::Outgoing;
 use crate::gateway::{Gateway, framing, headers, upgrade};
+use crate::live::Lease;
 use crate::net::Peer;
 
 impl Gateway {
     /// Takes one request from arrival to answer.
     pub(super) async fn run(
-        &self,
+        self: &Arc<Self>,
         mut request: Request<Incoming>,
         story: &mut Story,
     ) -> Result<Response<Body>, Refusal> {
@@ -31,8 +35,19 @@ impl Gateway {
         let token = self.gate.extract(request.headers(), request.uri().query(), &route.policy).map_err(stopped)?;
         let verified = self.gate.verify(token, &route.policy).await.map_err(stopped)?;
         story.claims = verified.as_ref().map(|verified| verified.claims().clone());
+        // Join before the check: a revocation that lands in between still cuts this exchange.
+        let lease = verified
+            .as_ref()
+            .map(|verified| self.live.join(verified.claims(), verified.deadline().filter(|_| route.cut_on_expiry)));
         let admitted = self.gate.admit(verified, &route.policy, self.clock.now()).map_err(stopped)?;
-        self.pass(request, &route, &admitted, story).await
+        self.see(&admitted, &request);
+        match self.token_endpoint(request.uri().path()) {
+            None => self.pass(request, &route, (&admitted, lease), story).await,
+            Some(endpoint) => {
+                let visit = self.visit(endpoint, (&route, &admitted), &request);
+                self.at_token_endpoint(request, visit, lease, story).await
+            }
+        }
     }
 
     /// What is asked for: one meaning per message, and the path that matched is the one forwarded.
@@ -43,24 +58,62 @@ impl Gateway {
         Ok(route)
     }
 
-    /// On to an upstream: strip first, add last.
+    /// On to an upstream, as long as the lease lasts: strip first, add last.
     pub(super) async fn pass(
+        &self,
+        request: Request<Incoming>,
+        route: &Route,
+        (admitted, lease): (&Admitted, Option<Lease>),
+        story: &mut Story,
+    ) -> Result<Response<Body>, Refusal> {
+        let is_http2 = story.version >= Version::HTTP_2;
+        let lent = lease.as_ref();
+        let mut sent = pin!(self.send(request, route, (admitted, lent), story));
+        let Some(lease) = &lease else { return sent.await };
+        let answer = cut::unless_cut(lease, sent.as_mut()).await?;
+        let ending = Ending::of(answer.headers(), is_http2);
+        Ok(answer.map(|body| body.tied(lease.clone(), ending)))
+    }
+
+    async fn send(
         &self,
         mut request: Request<Incoming>,
         route: &Route,
-        admitted: &Admitted,
+        (admitted, lease): (&Admitted, Option<&Lease>),
         story: &mut Story,
     ) -> Result<Response<Body>, Refusal> {
         let wish = upgrade::wish(&mut request, route)?;
-        let outgoing = self.prepare(request, story)?;
+        let outgoing = self.prepare(request, lease, story)?;
         match wish {
             None => self.forwarding.forward(outgoing, route, admitted, story).await,
-            Some(wish) => self.forwarding.upgrade(outgoing, wish, &self.tunnels, (route, admitted), story).await,
+            // In a box, so that requests that want no tunnel do not carry the room for one.
+            Some(wish) => {
+                let upgrade = self.forwarding.upgrade(outgoing, wish, &self.tunnels, (route, admitted), story);
+                Box::pin(upgrade).await
+            }
         }
     }
 
-    /// Strips what may not pass and tells of this hop; identity comes last, when the request is sent.
-    fn prepare(&self, mut request: Request<Incoming>, story: &mut Story) -> Result<Outgoing, Refusal> {
+    fn prepare(
+        &self,
+        request: Request<Incoming>,
+        lease: Option<&Lease>,
+        story: &mut Story,
+    ) -> Result<Outgoing, Refusal> {
+        let limit_bytes = self.limits.body_bytes;
+        let (request, deadline) = self.cleaned(request, story)?;
+        let idle = Idle::new(self.forwarding.timeouts.body, deadline);
+        let request = request.map(|body| Upload::new(body, &self.hygiene, limit_bytes, idle, lease));
+        Ok(Outgoing { request, deadline, lease: lease.cloned() })
+    }
+
+    /// Strips what may not pass and tells of this hop; identity comes last, when the request is sent. Also says when the
+    /// whole exchange must be over.
+    pub(super) fn cleaned<B>(
+        &self,
+        mut request: Request<B>,
+        story: &mut Story,
+    ) -> Result<(Request<B>, Option<Instant>), Refusal> {
         let too_large = |limit| headers::content_length(request.headers()).is_some_and(|length| length > limit);
         if self.limits.body_bytes.is_some_and(too_large) {
             return Err(Refusal::BodyTooLarge);
@@ -73,9 +126,6 @@ impl Gateway {
             forwarded::tell(request.headers_mut(), Hop { address, is_tls: peer.tls.is_some() });
         }
         story.request_id = Some(forwarded::identify(request.headers_mut()));
-        let deadline = self.forwarding.timeouts.total.map(|total| Instant::now() + total);
-        let idle = Idle::new(self.forwarding.timeouts.body, deadline);
-        let request = request.map(|body| Upload::new(body, &self.hygiene, self.limits.body_bytes, idle));
-        Ok(Outgoing { request, deadline })
+        Ok((request, self.forwarding.timeouts.total.map(|total| Instant::now() + total)))
     }
 }

@@ -131,7 +131,8 @@ impl Pool {
 
     /// A new connection.
     pub(super) async fn dial(&self) -> Result<Connection, UpstreamFault> {
-        match self.connector.dial().await? {
+        // In a box: most requests find a connection and need not carry the room for opening one.
+        match Box::pin(self.connector.dial()).await? {
             Fresh::Http1(connection) => {
                 self.protocol.store(HTTP1, Ordering::Relaxed);
                 Ok(Connection::Http1 { connection, is_used: false })
@@ -283,15 +284,15 @@ pub(super) enum Hold {
     Http2(#[expect(dead_code, reason = "held for its drop")] StreamPlace),
 }
 
-/// An answer's right to its connection. Dropped, it ends the exchange; only [`Lease::finish`] lets a connection live on.
+/// An answer's right to its connection. Dropped, it ends the exchange; only [`Loan::finish`] lets a connection live on.
 #[derive(Debug)]
-pub(super) struct Lease {
+pub(super) struct Loan {
     hold: Hold,
     upload: Option<Arc<Progress>>,
     load: Load,
 }
 
-impl Lease {
+impl Loan {
     /// Ties `hold` to an answer whose request is still going up as `upload` tells.
     pub(super) const fn new(hold: Hold, upload: Option<Arc<Progress>>, load: Load) -> Self {
         Self { hold, upload, load }

@@ -7,6 +7,8 @@ use hyper::header::HeaderValue;
 use crate::admission::Stop;
 use crate::domain::Denial;
 use crate::gateway::path::PathFault;
+use crate::gateway::token_endpoint::Dialect;
+use crate::gateway::token_endpoint::request::RequestFault;
 
 /// Why a request was not answered by an upstream.
 #[derive(Clone, Debug)]
@@ -30,6 +32,20 @@ pub(super) enum Refusal {
         stop: Stop,
         /// The scopes the route demands, for the challenge.
         scope: Option<Arc<str>>,
+    },
+    /// Its refresh token is dead: what the token endpoint's client understands by that.
+    Grant {
+        /// Why.
+        denial: Denial,
+        /// Whose client it is.
+        dialect: Dialect,
+    },
+    /// It asks a token endpoint for something in a form that can be read in more than one way.
+    TokenRequest {
+        /// What is wrong.
+        fault: RequestFault,
+        /// Whose client it is.
+        dialect: Dialect,
     },
     /// A body beyond the limit: 413.
     BodyTooLarge,
@@ -92,7 +108,7 @@ impl Refusal {
     /// The outcome in logs and metrics.
     pub(super) const fn outcome(&self) -> &'static str {
         match self {
-            Self::Stopped { stop: Stop::Denied(_), .. } => "denied",
+            Self::Stopped { stop: Stop::Denied(_), .. } | Self::Grant { .. } => "denied",
             Self::Stopped { stop: Stop::Blind(_), .. } => "unavailable",
             Self::Upstream(_) => "failed",
             _ => "refused",
@@ -102,7 +118,7 @@ impl Refusal {
     /// The denial, when a token is to blame.
     pub(super) const fn denial(&self) -> Option<Denial> {
         match self {
-            Self::Stopped { stop: Stop::Denied(denial), .. } => Some(*denial),
+            Self::Stopped { stop: Stop::Denied(denial), .. } | Self::Grant { denial, .. } => Some(*denial),
             _ => None,
         }
     }
@@ -120,7 +136,8 @@ impl Refusal {
             Self::NoRoute => "no_route",
             Self::Method { .. } => "method",
             Self::Stopped { stop: Stop::Ambiguous(_), .. } => "credentials",
-            Self::Stopped { .. } | Self::Upstream(_) => return None,
+            Self::Stopped { .. } | Self::Grant { .. } | Self::Upstream(_) => return None,
+            Self::TokenRequest { .. } => "token_request",
             Self::BodyTooLarge => "body_size",
             Self::UploadStalled => "upload_stalled",
             Self::UploadBroken => "upload_broken",

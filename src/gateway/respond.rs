@@ -15,6 +15,8 @@ use crate::domain::Denial;
 use crate::gateway::body::Body;
 use crate::gateway::refusal::{Form, Refusal, UpstreamFault};
 use crate::gateway::story::Story;
+use crate::gateway::token_endpoint::request::RequestFault;
+use crate::gateway::token_endpoint::{Dialect, answer};
 
 const GRPC_STATUS: HeaderName = HeaderName::from_static("grpc-status");
 const GRPC_MESSAGE: HeaderName = HeaderName::from_static("grpc-message");
@@ -22,6 +24,11 @@ const INVALID_TOKEN: HeaderValue = HeaderValue::from_static("Bearer error=\"inva
 
 /// The answer to a request that was refused.
 pub(super) fn refuse(refusal: &Refusal, story: &Story) -> Response<Body> {
+    match refusal {
+        Refusal::Grant { dialect, .. } => return answer::invalid_grant(*dialect),
+        Refusal::TokenRequest { fault, dialect } => return refuse_token_request(*fault, *dialect, story),
+        _ => {}
+    }
     let status = status(refusal);
     let detail = detail(refusal);
     let mut response = Response::new(body(status, &detail, story));
@@ -34,17 +41,29 @@ pub(super) fn refuse(refusal: &Refusal, story: &Story) -> Response<Body> {
     } else {
         headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/problem+json"));
     }
-    if story.version < Version::HTTP_2 && ends_connection(refusal) {
+    // Who refuses does not read the body to its end: what is left of it ends the connection, and that is said.
+    if story.version < Version::HTTP_2 && (story.has_body || ends_connection(refusal)) {
         headers.insert(CONNECTION, HeaderValue::from_static("close"));
+    }
+    response
+}
+
+fn refuse_token_request(fault: RequestFault, dialect: Dialect, story: &Story) -> Response<Body> {
+    let mut response = answer::refuse(dialect, fault);
+    // By the head alone, or by what was read: what is left of the body was not.
+    if story.version < Version::HTTP_2 && story.has_body {
+        response.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
     }
     response
 }
 
 fn status(refusal: &Refusal) -> StatusCode {
     match refusal {
-        Refusal::Form(_) | Refusal::UploadBroken | Refusal::Stopped { stop: Stop::Ambiguous(_), .. } => {
-            StatusCode::BAD_REQUEST
-        }
+        Refusal::Form(_)
+        | Refusal::UploadBroken
+        | Refusal::Grant { .. }
+        | Refusal::TokenRequest { .. }
+        | Refusal::Stopped { stop: Stop::Ambiguous(_), .. } => StatusCode::BAD_REQUEST,
         Refusal::UriTooLong => StatusCode::URI_TOO_LONG,
         Refusal::TooManyHeaders => StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE,
         Refusal::NoRoute => StatusCode::NOT_FOUND,
@@ -74,6 +93,8 @@ fn detail(refusal: &Refusal) -> String {
         Refusal::Stopped { stop: Stop::Denied(Denial::Scope), .. } => "the token lacks a scope",
         Refusal::Stopped { stop: Stop::Denied(_), .. } => "the token is not valid",
         Refusal::Stopped { stop: Stop::Ambiguous(why) | Stop::Blind(why), .. } => why,
+        Refusal::Grant { .. } => "the refresh token is not valid",
+        Refusal::TokenRequest { fault, .. } => return fault.to_string(),
         Refusal::BodyTooLarge => "the request's body is too large",
         Refusal::UploadStalled => "the request's body did not come in time",
         Refusal::UploadBroken => "the request's body broke off",

@@ -36,6 +36,8 @@ pub(super) struct Route {
     pub(super) upgrades: Box<[Box<str>]>,
     /// The names identity is told under.
     pub(super) identity_headers: Option<IdentityHeaders>,
+    /// Whether what is open ends when its token expires.
+    pub(super) cut_on_expiry: bool,
 }
 
 impl Route {
@@ -201,6 +203,7 @@ mod tests {
             policy: Policy::default(),
             upgrades: Box::default(),
             identity_headers: None,
+            cut_on_expiry: true,
         }
     }
 

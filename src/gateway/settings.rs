@@ -13,6 +13,7 @@ use ipnet::IpNet;
 
 use crate::admission::Policy;
 use crate::gateway::path;
+use crate::gateway::token_endpoint::TokenEndpoint;
 use crate::telemetry::access_log;
 
 /// Everything the gateway is told.
@@ -20,6 +21,8 @@ use crate::telemetry::access_log;
 pub struct Settings {
     /// What is served, and by whom. What no route names is 404.
     pub routes: Vec<RouteSettings>,
+    /// The paths where upstreams hand out tokens; no path is two of them.
+    pub token_endpoints: Vec<TokenEndpoint>,
     /// How upstreams are reached.
     pub upstream: UpstreamSettings,
     /// How long each step may take.
@@ -51,6 +54,8 @@ pub struct RouteSettings {
     pub upgrades: Vec<String>,
     /// The names identity is told under; `None` tells nothing.
     pub identity_headers: Option<IdentityHeaders>,
+    /// Whether what is open ends when its token expires. A revocation always ends it.
+    pub cut_on_expiry: bool,
 }
 
 /// Under which names the upstream learns who calls.

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use hyper::header::{CONTENT_TYPE, HeaderValue};
+use hyper::header::{CONTENT_LENGTH, CONTENT_TYPE, HeaderValue, TRANSFER_ENCODING};
 use hyper::{Method, Request, Version};
 
 use crate::domain::Claims;
@@ -10,7 +10,7 @@ use crate::gateway::balance::Upstream;
 use crate::gateway::route::Route;
 
 /// One request's story so far.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub(super) struct Story {
     /// What was asked.
     pub(super) method: Method,
@@ -18,6 +18,8 @@ pub(super) struct Story {
     pub(super) version: Version,
     /// Whether the client speaks gRPC.
     pub(super) is_grpc: bool,
+    /// Whether a body comes behind the head.
+    pub(super) has_body: bool,
     /// Which route it found.
     pub(super) route: Option<Arc<Route>>,
     /// Whose token it carries, once that was verified.
@@ -31,11 +33,14 @@ pub(super) struct Story {
 impl Story {
     /// A story that begins.
     pub(super) fn new<B>(request: &Request<B>) -> Self {
-        let content_type = request.headers().get(CONTENT_TYPE).map(HeaderValue::as_bytes);
+        let headers = request.headers();
+        let content_type = headers.get(CONTENT_TYPE).map(HeaderValue::as_bytes);
+        let has_length = headers.get(CONTENT_LENGTH).is_some_and(|length| length != "0");
         Self {
             method: request.method().clone(),
             version: request.version(),
             is_grpc: content_type.is_some_and(|kind| kind.starts_with(b"application/grpc")),
+            has_body: has_length || headers.contains_key(TRANSFER_ENCODING),
             route: None,
             claims: None,
             upstream: None,

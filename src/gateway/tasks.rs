@@ -5,6 +5,8 @@ use std::sync::{Arc, Mutex, PoisonError};
 use hyper::rt::Executor;
 use tokio::task::{AbortHandle, JoinSet};
 
+use crate::net;
+
 /// One task, aborted when this is dropped.
 #[derive(Debug)]
 pub(super) struct Task(AbortHandle);
@@ -42,6 +44,10 @@ where
         let mut tasks = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         // What has ended is let go, so that the set is no larger than the connection's streams.
         while tasks.try_join_next().is_some() {}
-        tasks.spawn(future);
+        // An upload whose token died ends here also when its upstream takes nothing.
+        let work = net::until_blown(Box::pin(future));
+        tasks.spawn(async {
+            let _ = work.await;
+        });
     }
 }

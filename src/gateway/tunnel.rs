@@ -1,26 +1,33 @@
 //! Bytes both ways, once both sides have agreed to speak something other than HTTP.
 //!
-//! A tunnel ends when a side closes, when it has been silent in both directions for too long, or when the process drains. Its task
-//! belongs to [`Tunnels`], which outlives reloads.
+//! A tunnel ends when a side closes, when it has been silent in both directions for too long, when the token that opened it dies,
+//! or when the process drains. The last two are told to both sides of a WebSocket by a Close frame (RFC 6455 §7.4.1) between
+//! two frames of theirs; all that is bounded, and then it ends. Its task belongs to [`Tunnels`], which outlives reloads.
 
-use std::io;
-use std::pin::Pin;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::future::{pending, poll_fn};
 use std::sync::{Arc, Mutex, PoisonError};
-use std::task::{Context, Poll, ready};
+use std::task::{Context, Poll};
 use std::time::Duration;
 
 use hyper::upgrade::{OnUpgrade, Upgraded};
 use hyper_util::rt::TokioIo;
-use tokio::io::{AsyncRead, AsyncWrite, ReadBuf, copy_bidirectional};
+use tokio::io::AsyncWriteExt;
 use tokio::sync::watch;
 use tokio::task::JoinSet;
-use tokio::time::timeout;
+use tokio::time::{sleep, timeout};
 
+use crate::gateway::frames;
+use crate::gateway::idle::Idle;
+use crate::gateway::pump::Direction;
+use crate::live::{Lease, Side};
 use crate::telemetry::Open;
 
 /// How long both sides may take to let go of HTTP once they have agreed.
 const HANDOVER: Duration = Duration::from_secs(10);
+/// How long the frames under way may take to their end once the tunnel has to end.
+const FINISH: Duration = Duration::from_millis(250);
+/// How long the answers to our Close frames are waited for.
+const ECHO: Duration = Duration::from_millis(250);
 
 /// All tunnels of the process.
 #[derive(Debug)]
@@ -41,6 +48,29 @@ pub(super) struct Ends<H> {
     pub(super) open: Open,
     /// How long it may be silent.
     pub(super) idle: Duration,
+    /// Whether it carries WebSocket frames.
+    pub(super) framed: bool,
+    /// Its right to go on.
+    pub(super) lease: Option<Lease>,
+}
+
+/// Why a tunnel ends while both sides would go on.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+enum Farewell {
+    /// Its token is dead.
+    Cut,
+    /// The process drains.
+    Away,
+}
+
+impl Farewell {
+    /// The status code and reason of a Close frame.
+    const fn words(self) -> (u16, &'static str) {
+        match self {
+            Self::Cut => (1008, "the token is no longer valid"),
+            Self::Away => (1001, "going away"),
+        }
+    }
 }
 
 impl Tunnels {
@@ -51,17 +81,10 @@ impl Tunnels {
 
     /// Starts a tunnel.
     pub(super) fn open<H: Send + 'static>(&self, ends: Ends<H>) {
-        let mut closing = self.closing.clone();
+        let closing = self.closing.clone();
         let mut tasks = self.tasks.lock().unwrap_or_else(PoisonError::into_inner);
         while tasks.try_join_next().is_some() {}
-        tasks.spawn(async move {
-            let Ends { client, upstream, hold, open, idle } = ends;
-            tokio::select! {
-                () = run(client, upstream, idle) => {}
-                _ = closing.wait_for(|closing| *closing) => {}
-            }
-            drop((hold, open));
-        });
+        tasks.spawn(run(ends, closing));
     }
 
     /// Waits until those open now have ended.
@@ -71,58 +94,113 @@ impl Tunnels {
     }
 }
 
-async fn run(client: OnUpgrade, upstream: OnUpgrade, idle: Duration) {
-    let Ok(Ok((client, upstream))) = timeout(HANDOVER, async { tokio::try_join!(client, upstream) }).await else {
-        tracing::debug!("tunnel not opened: a side kept to HTTP");
-        return;
+/// Runs a tunnel to its end; only then is what it holds let go.
+async fn run<H>(ends: Ends<H>, mut closing: watch::Receiver<bool>) {
+    let Ends { client, upstream, hold, open, idle, framed, lease } = ends;
+    let lease = lease.as_ref();
+    let handover = async { tokio::try_join!(client, upstream) };
+    let end = async {
+        // Nobody can be told anything yet, but in a moment they can.
+        farewell(lease, &mut closing).await;
+        sleep(FINISH).await;
     };
-    let moves = Arc::new(AtomicU64::new(0));
-    let mut client = Watched { io: TokioIo::new(client), moves: moves.clone() };
-    let mut upstream = Watched { io: TokioIo::new(upstream), moves: moves.clone() };
-    tokio::select! {
-        // Either side may break off at any time; there is nobody left to tell.
-        _ = copy_bidirectional(&mut client, &mut upstream) => {}
-        () = silence(&moves, idle) => tracing::debug!("tunnel closed: silent for too long"),
-    }
-}
-
-/// Returns after `idle` without a byte either way, at the latest after twice that.
-async fn silence(moves: &AtomicU64, idle: Duration) {
-    let mut seen = moves.load(Ordering::Relaxed);
-    loop {
-        tokio::time::sleep(idle).await;
-        let now = moves.load(Ordering::Relaxed);
-        if now == seen {
-            return;
+    let opened = tokio::select! {
+        opened = timeout(HANDOVER, handover) => opened,
+        () = end => return,
+    };
+    if let Ok(Ok((client, upstream))) = opened {
+        let mut tunnel = Tunnel::new(client, upstream, framed);
+        tokio::select! {
+            () = tunnel.flow(idle) => {}
+            why = farewell(lease, &mut closing) => tunnel.take_leave(why).await,
         }
-        seen = now;
+    } else {
+        tracing::debug!("tunnel not opened: a side kept to HTTP");
+    }
+    drop((hold, open));
+}
+
+/// Waits until the tunnel has to end.
+async fn farewell(lease: Option<&Lease>, closing: &mut watch::Receiver<bool>) -> Farewell {
+    let cut = async {
+        match lease {
+            Some(lease) => poll_fn(|cx| lease.term().poll_cut(Side::Answer, cx)).await,
+            None => pending().await,
+        }
+    };
+    tokio::select! {
+        _ = cut => Farewell::Cut,
+        _ = closing.wait_for(|closing| *closing) => Farewell::Away,
     }
 }
 
-/// One end, which notes that something came.
-struct Watched {
-    io: TokioIo<Upgraded>,
-    moves: Arc<AtomicU64>,
+/// Two ends, and what goes on between them.
+struct Tunnel {
+    client: TokioIo<Upgraded>,
+    upstream: TokioIo<Upgraded>,
+    up: Direction,
+    down: Direction,
 }
 
-impl AsyncRead for Watched {
-    fn poll_read(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
-        let read = ready!(Pin::new(&mut self.io).poll_read(cx, buf));
-        self.moves.fetch_add(1, Ordering::Relaxed);
-        Poll::Ready(read)
-    }
-}
-
-impl AsyncWrite for Watched {
-    fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
-        Pin::new(&mut self.io).poll_write(cx, buf)
+impl Tunnel {
+    fn new(client: Upgraded, upstream: Upgraded, framed: bool) -> Self {
+        let (up, down) = (Direction::new(framed), Direction::new(framed));
+        Self { client: TokioIo::new(client), upstream: TokioIo::new(upstream), up, down }
     }
 
-    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.io).poll_flush(cx)
+    /// Passes bytes both ways until both sides have closed, one breaks off, or neither has said anything for `silence`.
+    async fn flow(&mut self, silence: Duration) {
+        let mut idle = Idle::new(silence, None);
+        let flow = poll_fn(|cx| {
+            if self.poll(cx).is_ready() {
+                return Poll::Ready(());
+            }
+            // Both are asked, so that neither has moved unnoticed.
+            if self.up.has_moved() | self.down.has_moved() {
+                idle.note_progress();
+            }
+            idle.poll_expired(cx)
+        });
+        flow.await;
     }
 
-    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.io).poll_shutdown(cx)
+    /// Tells both sides why it ends, waits a moment for their answers, and closes.
+    async fn take_leave(&mut self, why: Farewell) {
+        let (code, reason) = why.words();
+        let mut mask = [0; 4];
+        // RFC 6455 §10.3: it protects third parties from chosen bytes, and these are ours.
+        let _ = aws_lc_rs::rand::fill(&mut mask);
+        self.up.say(frames::close(code, reason, Some(mask)));
+        self.down.say(frames::close(code, reason, None));
+        if timeout(FINISH, self.spoken()).await.is_err() {
+            self.up.fall_silent();
+            self.down.fall_silent();
+        }
+        let leave = async {
+            poll_fn(|cx| self.poll(cx)).await;
+            // Whoever is gone already need not be told.
+            let _ = tokio::join!(self.client.shutdown(), self.upstream.shutdown());
+        };
+        let _ = timeout(ECHO, leave).await;
+    }
+
+    /// Waits until both directions have said their last.
+    async fn spoken(&mut self) {
+        poll_fn(|cx| {
+            let is_over = self.poll(cx).is_ready();
+            if is_over || (self.up.has_spoken() && self.down.has_spoken()) { Poll::Ready(()) } else { Poll::Pending }
+        })
+        .await;
+    }
+
+    /// Ready when both directions are over, or one broke off: then there is nobody left to tell.
+    fn poll(&mut self, cx: &mut Context<'_>) -> Poll<()> {
+        let up = self.up.poll(cx, &mut self.client, &mut self.upstream);
+        let down = self.down.poll(cx, &mut self.upstream, &mut self.client);
+        match (up, down) {
+            (Poll::Ready(Err(_)), _) | (_, Poll::Ready(Err(_))) => Poll::Ready(()),
+            (Poll::Ready(Ok(())), Poll::Ready(Ok(()))) => Poll::Ready(()),
+            _ => Poll::Pending,
+        }
     }
 }

@@ -19,7 +19,7 @@ use tokio::time::timeout;
 use crate::admission::Admitted;
 use crate::gateway::balance::{Load, Tried, Upstream};
 use crate::gateway::body::Body;
-use crate::gateway::pool::{Hold, Lease, SendFault, StreamPlace};
+use crate::gateway::pool::{Hold, Loan, SendFault, StreamPlace};
 use crate::gateway::refusal::{Form, Refusal, UpstreamFault};
 use crate::gateway::route::Route;
 use crate::gateway::settings::Scheme;
@@ -28,6 +28,7 @@ use crate::gateway::tunnel::{Ends, Tunnels};
 use crate::gateway::upload::Upload;
 use crate::gateway::upstream::{Forwarding, Outgoing};
 use crate::gateway::{framing, headers, identity, websocket};
+use crate::live::Lease;
 
 const WEBSOCKET: &str = "websocket";
 
@@ -115,7 +116,7 @@ impl Forwarding {
         (route, admitted): (&Route, &Admitted),
         story: &mut Story,
     ) -> Result<Response<Body>, Refusal> {
-        let Outgoing { mut request, deadline } = outgoing;
+        let Outgoing { mut request, deadline, lease } = outgoing;
         identity::tell(request.headers_mut(), route.identity_headers.as_ref(), admitted);
         let upstream = self.choose(route, &mut Tried::default(), story)?;
         let load = Load::on(upstream);
@@ -127,9 +128,9 @@ impl Forwarding {
             Ok((is_agreed, handshake)) => {
                 upstream.health().note_success();
                 if is_agreed {
-                    return Ok(self.open(handshake, wish, tunnels, load));
+                    return Ok(self.open(handshake, wish, tunnels, (load, lease)));
                 }
-                Ok(self.own(handshake.answer, Lease::new(handshake.hold, None, load), false, deadline))
+                Ok(self.own(handshake.answer, Loan::new(handshake.hold, None, load), false, deadline))
             }
             Err(fault) => {
                 self.note_fault(upstream, fault);
@@ -138,7 +139,13 @@ impl Forwarding {
         }
     }
 
-    fn open(&self, handshake: Handshake, wish: Wish, tunnels: &Tunnels, load: Load) -> Response<Body> {
+    fn open(
+        &self,
+        handshake: Handshake,
+        wish: Wish,
+        tunnels: &Tunnels,
+        (load, lease): (Load, Option<Lease>),
+    ) -> Response<Body> {
         let Handshake { mut answer, hold, .. } = handshake;
         let upstream = hyper::upgrade::on(&mut answer);
         let (mut parts, _) = answer.into_parts();
@@ -162,7 +169,8 @@ impl Forwarding {
         }
         parts.version = Version::HTTP_11;
         let (open, idle) = (self.metrics.tunnel(), self.timeouts.tunnel);
-        tunnels.open(Ends { client: wish.client, upstream, hold: (hold, load), open, idle });
+        let framed = &*wish.protocol == WEBSOCKET;
+        tunnels.open(Ends { client: wish.client, upstream, hold: (hold, load), open, idle, framed, lease });
         Response::from_parts(parts, Body::EMPTY)
     }
 }

@@ -1,6 +1,6 @@
 //! A request's body on its way up: bounded in size and silence, its trailers cleaned, its end known.
 //!
-//! Whether it came to its end decides what may happen to the connection that carried it, so the far side of the exchange shares
+//! One that is tied to a lease ends with it. Whether it came to its end decides what may happen to the connection that carried it, so the far side of the exchange shares
 //! its [`Progress`]. A request without a body costs nothing.
 
 use std::pin::Pin;
@@ -13,6 +13,8 @@ use hyper::body::{Body, Bytes, Frame, Incoming, SizeHint};
 use crate::gateway::headers::Hygiene;
 use crate::gateway::idle::Idle;
 use crate::gateway::refusal::Refusal;
+use crate::live::{Lease, Side};
+use crate::net;
 
 /// How far an upload has come.
 #[derive(Debug, Default)]
@@ -25,6 +27,7 @@ const COMPLETE: u8 = 1;
 const STALLED: u8 = 2;
 const TOO_LARGE: u8 = 3;
 const BROKEN: u8 = 4;
+const CUT: u8 = 5;
 
 impl Progress {
     /// Whether all of it was handed to the upstream's connection.
@@ -42,7 +45,8 @@ impl Progress {
         match self.state.load(Ordering::Acquire) {
             STALLED => Some(Refusal::UploadStalled),
             TOO_LARGE => Some(Refusal::BodyTooLarge),
-            BROKEN => Some(Refusal::UploadBroken),
+            // Whoever waits for the answer knows better why.
+            BROKEN | CUT => Some(Refusal::UploadBroken),
             _ => None,
         }
     }
@@ -64,11 +68,22 @@ pub(super) enum UploadError {
     /// The client's connection, or its framing, broke.
     #[error("the request's body broke off")]
     Broken(#[source] hyper::Error),
+    /// The request's token died.
+    #[error("the request's token is no longer valid")]
+    Cut,
 }
 
 /// A request's body.
 #[derive(Debug)]
-pub(super) struct Upload(Option<Box<Streaming>>);
+pub(super) struct Upload(Source);
+
+#[derive(Debug)]
+enum Source {
+    Empty,
+    /// What was read already.
+    Whole(Bytes),
+    Streaming(Box<Streaming>),
+}
 
 #[derive(Debug)]
 struct Streaming {
@@ -77,24 +92,43 @@ struct Streaming {
     hygiene: Arc<Hygiene>,
     idle: Idle,
     remaining_bytes: Option<u64>,
+    lease: Option<Lease>,
+    /// Whether the task that sends it ends with the lease.
+    is_tied: bool,
 }
 
 impl Upload {
     /// No body.
-    pub(super) const EMPTY: Self = Self(None);
+    pub(super) const EMPTY: Self = Self(Source::Empty);
 
-    /// Sends `incoming` up. `limit_bytes` bounds it, `idle` its silence.
-    pub(super) fn new(incoming: Incoming, hygiene: &Arc<Hygiene>, limit_bytes: Option<u64>, idle: Idle) -> Self {
+    /// A body that was read before.
+    pub(super) fn whole(bytes: Bytes) -> Self {
+        if bytes.is_empty() { Self::EMPTY } else { Self(Source::Whole(bytes)) }
+    }
+
+    /// Sends `incoming` up, as long as `lease` lasts. `limit_bytes` bounds it, `idle` its silence.
+    pub(super) fn new(
+        incoming: Incoming,
+        hygiene: &Arc<Hygiene>,
+        limit_bytes: Option<u64>,
+        idle: Idle,
+        lease: Option<&Lease>,
+    ) -> Self {
         if incoming.is_end_stream() {
             return Self::EMPTY;
         }
         let (progress, hygiene) = (Arc::default(), hygiene.clone());
-        Self(Some(Box::new(Streaming { incoming, progress, hygiene, idle, remaining_bytes: limit_bytes })))
+        let (remaining_bytes, lease) = (limit_bytes, lease.cloned());
+        let streaming = Streaming { incoming, progress, hygiene, idle, remaining_bytes, lease, is_tied: false };
+        Self(Source::Streaming(Box::new(streaming)))
     }
 
     /// Its progress; `None` when there is nothing to send.
     pub(super) fn progress(&self) -> Option<Arc<Progress>> {
-        self.0.as_ref().map(|streaming| streaming.progress.clone())
+        match &self.0 {
+            Source::Streaming(streaming) => Some(streaming.progress.clone()),
+            Source::Empty | Source::Whole(_) => None,
+        }
     }
 }
 
@@ -117,6 +151,14 @@ impl Streaming {
         Ok(frame)
     }
 
+    /// Whether its token is dead. The task is tied as soon as it is one that can be: where the upstream takes nothing, nobody
+    /// asks here again.
+    fn poll_cut(&mut self, cx: &Context<'_>) -> Poll<()> {
+        let Some(lease) = &self.lease else { return Poll::Pending };
+        self.is_tied = self.is_tied || net::tie(lease.term());
+        lease.term().poll_cut(Side::Upload, cx).map(drop)
+    }
+
     fn fail(&self, state: u8, error: UploadError) -> UploadError {
         self.progress.end(state);
         error
@@ -128,7 +170,18 @@ impl Body for Upload {
     type Error = UploadError;
 
     fn poll_frame(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, UploadError>>> {
-        let Some(streaming) = &mut self.0 else { return Poll::Ready(None) };
+        let streaming = match &mut self.0 {
+            Source::Empty => return Poll::Ready(None),
+            Source::Whole(bytes) => {
+                let bytes = std::mem::take(bytes);
+                self.0 = Source::Empty;
+                return Poll::Ready(Some(Ok(Frame::data(bytes))));
+            }
+            Source::Streaming(streaming) => streaming,
+        };
+        if streaming.poll_cut(cx).is_ready() {
+            return Poll::Ready(Some(Err(streaming.fail(CUT, UploadError::Cut))));
+        }
         match Pin::new(&mut streaming.incoming).poll_frame(cx) {
             Poll::Ready(Some(Ok(frame))) => Poll::Ready(Some(streaming.pass(frame))),
             Poll::Ready(Some(Err(error))) => Poll::Ready(Some(Err(streaming.fail(BROKEN, UploadError::Broken(error))))),
@@ -144,10 +197,18 @@ impl Body for Upload {
     }
 
     fn is_end_stream(&self) -> bool {
-        self.0.as_ref().is_none_or(|streaming| streaming.incoming.is_end_stream())
+        match &self.0 {
+            Source::Empty => true,
+            Source::Whole(_) => false,
+            Source::Streaming(streaming) => streaming.incoming.is_end_stream(),
+        }
     }
 
     fn size_hint(&self) -> SizeHint {
-        self.0.as_ref().map_or(SizeHint::with_exact(0), |streaming| streaming.incoming.size_hint())
+        match &self.0 {
+            Source::Empty => SizeHint::with_exact(0),
+            Source::Whole(bytes) => SizeHint::with_exact(bytes.len() as u64),
+            Source::Streaming(streaming) => streaming.incoming.size_hint(),
+        }
     }
 }

@@ -17,12 +17,13 @@ use crate::gateway::body::Body;
 use crate::gateway::headers;
 use crate::gateway::identity;
 use crate::gateway::idle::Idle;
-use crate::gateway::pool::{Connection, Hold, Lease, SendFault};
+use crate::gateway::pool::{Connection, Hold, Loan, SendFault};
 use crate::gateway::refusal::{Refusal, UpstreamFault};
 use crate::gateway::route::Route;
 use crate::gateway::settings::Timeouts;
 use crate::gateway::story::Story;
 use crate::gateway::upload::{Progress, Upload};
+use crate::live::Lease;
 use crate::telemetry::Metrics;
 
 /// How requests are forwarded, the same for all routes.
@@ -68,6 +69,8 @@ pub(super) struct Outgoing {
     pub(super) request: Request<Upload>,
     /// When the whole exchange must be over.
     pub(super) deadline: Option<Instant>,
+    /// The exchange's right to go on.
+    pub(super) lease: Option<Lease>,
 }
 
 /// What one attempt needs to know beside the request.
@@ -95,7 +98,7 @@ impl Forwarding {
         admitted: &Admitted,
         story: &mut Story,
     ) -> Result<Response<Body>, Refusal> {
-        let Outgoing { mut request, deadline } = outgoing;
+        let Outgoing { mut request, deadline, .. } = outgoing;
         identity::tell(request.headers_mut(), route.identity_headers.as_ref(), admitted);
         let upload = request.body().progress();
         let is_head = request.method() == Method::HEAD;
@@ -158,7 +161,7 @@ impl Forwarding {
         let (answer, hold) = sent?;
         upstream.health().note_success();
         self.metrics.upstream(upstream.label(), self.clock.elapsed().saturating_sub(started));
-        Ok(self.answer(answer, Lease::new(hold, attempt.upload.cloned(), load), attempt)?)
+        Ok(self.answer(answer, Loan::new(hold, attempt.upload.cloned(), load), attempt)?)
     }
 
     /// A revocation that was acknowledged while a connection was waited for stops the request here.
@@ -204,21 +207,21 @@ impl Forwarding {
     fn answer(
         &self,
         answer: Response<Incoming>,
-        lease: Lease,
+        loan: Loan,
         attempt: &Attempt<'_>,
     ) -> Result<Response<Body>, SendFault> {
         if answer.status() == StatusCode::SWITCHING_PROTOCOLS {
             // Nobody asked for it: whatever follows on that connection is not HTTP.
             return Err(SendFault { fault: UpstreamFault::Protocol, unsent: None });
         }
-        Ok(self.own(answer, lease, attempt.is_head, attempt.deadline))
+        Ok(self.own(answer, loan, attempt.is_head, attempt.deadline))
     }
 
     /// Cleans an answer, and ties its body to the connection it comes on.
     pub(super) fn own(
         &self,
         answer: Response<Incoming>,
-        lease: Lease,
+        loan: Loan,
         is_head: bool,
         deadline: Option<Instant>,
     ) -> Response<Body> {
@@ -227,7 +230,7 @@ impl Forwarding {
         parts.version = Version::HTTP_11;
         // RFC 9112 §6.3: these have no body. If the upstream sends one all the same, its connection goes.
         let is_bodiless = is_head || matches!(parts.status, StatusCode::NO_CONTENT | StatusCode::NOT_MODIFIED);
-        let body = Body::stream(incoming, Idle::new(self.timeouts.body, deadline), lease);
+        let body = Body::stream(incoming, Idle::new(self.timeouts.body, deadline), loan);
         Response::from_parts(parts, if is_bodiless { Body::EMPTY } else { body })
     }
 

@@ -7,13 +7,11 @@ use hyper::{Request, Response};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 
-use super::rig::{Rig, Upstream, empty, gate, nobody, read_head, settings, text};
-use crate::clock::SystemClock;
+use super::rig::{Rig, Upstream, empty, gate, nobody, parts, read_head, settings, text};
 use crate::gateway::balance::Load;
-use crate::gateway::pool::Lease;
+use crate::gateway::pool::Loan;
 use crate::gateway::upload::Upload;
 use crate::gateway::{Gateway, Timeouts, UpstreamSettings};
-use crate::telemetry::Metrics;
 
 #[tokio::test]
 async fn an_upstream_learns_who_calls_and_from_where() {
@@ -239,19 +237,13 @@ async fn a_gateway_that_is_dropped_closes_its_connections() {
     })
     .await;
     let (_closing, closed_rx) = tokio::sync::watch::channel(false);
-    let made = Gateway::new(
-        settings(std::slice::from_ref(&upstream.url)),
-        gate(),
-        Metrics::new(),
-        SystemClock::shared(),
-        closed_rx,
-    );
-    let gateway = made.unwrap();
+    let settings = settings(std::slice::from_ref(&upstream.url));
+    let gateway = Gateway::new(settings, parts(closed_rx).await).unwrap();
     let load = Load::on(gateway.upstreams.values().next().unwrap());
     let connection = load.upstream().pool().checkout().await.unwrap();
     let (answer, hold) = connection.send(Request::new(Upload::EMPTY), &load).await.unwrap();
     http_body_util::BodyExt::collect(answer.into_body()).await.unwrap();
-    Lease::new(hold, None, load).finish();
+    Loan::new(hold, None, load).finish();
     assert_eq!(gateway.upstreams.values().next().unwrap().pool().idle_connections(), 1);
     drop(gateway);
     while !closed.load(Ordering::SeqCst) {

@@ -1,5 +1,6 @@
 //! The gateway on loopback: a client, a front that admits everybody, and upstreams of every temper.
 
+mod cut;
 mod forwarding;
 mod limits;
 mod protocols;

@@ -23,10 +23,12 @@ use crate::clock::SystemClock;
 use crate::domain::{Claims, TokenDigest, TokenKind};
 use crate::gateway::story::Story;
 use crate::gateway::{
-    Body, Gateway, IdentityHeaders, Limits, RouteSettings, Settings, Timeouts, UpstreamSettings, UpstreamUrl,
+    Body, Gateway, IdentityHeaders, Limits, Parts, RouteSettings, Settings, Timeouts, UpstreamSettings, UpstreamUrl,
 };
 use crate::index::Index;
-use crate::net::Peer;
+use crate::live::Live;
+use crate::net::{self, Drain, Peer};
+use crate::sessions::{self, Tracker};
 use crate::telemetry::Metrics;
 use crate::telemetry::access_log;
 use crate::verify::{self, Verifier};
@@ -52,12 +54,14 @@ pub(super) fn settings(upstreams: &[UpstreamUrl]) -> Settings {
         policy: Policy::default(),
         upgrades: vec!["websocket".into()],
         identity_headers: Some(IdentityHeaders::default()),
+        cut_on_expiry: true,
     };
     Settings {
         routes: vec![route],
         upstream: UpstreamSettings::default(),
         timeouts: Timeouts { connect: Duration::from_secs(5), ..Timeouts::default() },
         limits: Limits::default(),
+        token_endpoints: Vec::new(),
         trusted_proxies: Vec::new(),
         access_log: access_log::Settings::default(),
     }
@@ -72,9 +76,22 @@ pub(super) fn gate() -> Arc<Gate> {
     Arc::new(Gate::new(admission::Settings::default(), index, Arc::new(verifier)))
 }
 
-/// A gateway that admits everybody as alice.
+/// Nobody is connected.
+pub(super) fn live() -> Arc<Live> {
+    Live::new(Metrics::new())
+}
+
+/// What a gateway is made of that admits everybody.
+pub(super) async fn parts(closing: watch::Receiver<bool>) -> Parts {
+    let (book, clock) = (sessions::testing::book().await, SystemClock::shared());
+    let (tracker, _) = Tracker::new(&sessions::Settings::default(), Metrics::new());
+    Parts { gate: gate(), live: live(), book, tracker, metrics: Metrics::new(), clock, closing }
+}
+
+/// A gateway that admits everybody, as whom `Authorization` names, and as alice when it names nobody.
 pub(super) struct Rig {
     pub(super) gateway: Arc<Gateway>,
+    pub(super) live: Arc<Live>,
     pub(super) closing: watch::Sender<bool>,
     pub(super) http1: SocketAddr,
     pub(super) http2: SocketAddr,
@@ -83,10 +100,11 @@ pub(super) struct Rig {
 impl Rig {
     pub(super) async fn start(settings: Settings) -> Self {
         let (closing, closed) = watch::channel(false);
-        let gateway = Gateway::new(settings, gate(), Metrics::new(), SystemClock::shared(), closed).unwrap();
+        let (live, metrics) = (live(), Metrics::new());
+        let gateway = Gateway::new(settings, Parts { live: live.clone(), metrics, ..parts(closed).await }).unwrap();
         let http1 = front(gateway.clone(), false).await;
         let http2 = front(gateway.clone(), true).await;
-        Self { gateway, closing, http1, http2 }
+        Self { gateway, live, closing, http1, http2 }
     }
 
     /// Before this upstream.
@@ -110,11 +128,26 @@ impl Rig {
 
     /// A client's HTTP/2 connection.
     pub(super) async fn http2(&self) -> SendRequest<Boxed> {
-        let tcp = TcpStream::connect(self.http2).await.unwrap();
-        let builder = hyper::client::conn::http2::Builder::new(TokioExecutor::new());
-        let (sender, connection) = builder.handshake(TokioIo::new(tcp)).await.unwrap();
-        tokio::spawn(connection);
-        sender
+        http2_to(self.http2).await
+    }
+
+    /// The gateway's own listener before it, which speaks both versions on one port.
+    pub(super) async fn listen(&self) -> (SocketAddr, Drain) {
+        let loopback = net::Settings::plain("127.0.0.1:0".parse().unwrap());
+        let server = net::Server::bind("proxy", loopback, Metrics::new()).unwrap();
+        let (address, drain, gateway) = (server.local_addr(), Drain::new(), self.gateway.clone());
+        let service = service_fn(move |request: Request<Incoming>| {
+            let peer = request.extensions().get::<Arc<Peer>>().unwrap().clone();
+            let answer = admit(gateway.clone(), peer, request);
+            async move { Ok::<_, Infallible>(answer.await) }
+        });
+        tokio::spawn(server.run(service, drain.clone()));
+        (address, drain)
+    }
+
+    /// Cuts all exchanges of this user, and answers how many.
+    pub(super) fn cut(&self, user: &str) -> usize {
+        self.live.sweep(|claims| claims.user.as_deref() == Some(user))
     }
 
     /// How many connections of the first upstream wait for use.
@@ -128,31 +161,30 @@ impl Rig {
     }
 }
 
-fn alice() -> Admitted {
-    let claims = Claims {
-        issuer: "https://id.example/".into(),
-        kind: TokenKind::Access,
-        digest: TokenDigest::new([7; 32]),
-        token_id: None,
-        session: None,
-        user: Some("alice".into()),
-        username: None,
-        client: None,
-        key_id: None,
-        issued_at: None,
-        expires_at: None,
-        scopes: Box::default(),
-        other: Box::default(),
-    };
-    Admitted::for_test(Some(claims), true)
+/// A client's HTTP/2 connection to this address.
+pub(super) async fn http2_to(address: SocketAddr) -> SendRequest<Boxed> {
+    let tcp = TcpStream::connect(address).await.unwrap();
+    let builder = hyper::client::conn::http2::Builder::new(TokioExecutor::new());
+    let (sender, connection) = builder.handshake(TokioIo::new(tcp)).await.unwrap();
+    tokio::spawn(connection);
+    sender
+}
+
+fn claims_of(request: &Request<Incoming>) -> Arc<Claims> {
+    let named = request.headers().get("authorization").map_or("alice", |user| user.to_str().unwrap());
+    let bare = Claims::bare("https://id.example/".into(), TokenKind::Access, TokenDigest::new([7; 32]));
+    Arc::new(Claims { user: Some(named.into()), ..bare })
 }
 
 async fn admit(gateway: Arc<Gateway>, peer: Arc<Peer>, mut request: Request<Incoming>) -> Response<Body> {
     request.extensions_mut().insert(peer);
+    let claims = claims_of(&request);
+    let lease = gateway.live.join(&claims, None);
+    let admitted = Admitted::for_test(Some((*claims).clone()), true);
     let mut story = Story::new(&request);
     let passed = async {
         let route = gateway.arrive(&mut request, &mut story)?;
-        gateway.pass(request, &route, &alice(), &mut story).await
+        gateway.pass(request, &route, (&admitted, Some(lease)), &mut story).await
     };
     let outcome = passed.await;
     outcome.unwrap_or_else(|refusal| gateway.refuse(&refusal, &story))

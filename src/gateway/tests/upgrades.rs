@@ -7,10 +7,10 @@ use hyper_util::rt::TokioIo;
 use tokio::io::{AsyncReadExt, AsyncWriteExt, copy, split};
 use tokio::net::TcpStream;
 
-use super::rig::{Boxed, Rig, Upstream, empty, gate, read_head, settings, text};
+use super::rig::{Boxed, Rig, Upstream, empty, parts, read_head, settings, text};
 use crate::gateway::{Settings, Timeouts, websocket};
 
-const HANDSHAKE: &str = "GET /chat HTTP/1.1\r\nhost: a.example\r\nconnection: keep-alive, Upgrade\r\nupgrade: websocket\r\n\
+pub(super) const HANDSHAKE: &str = "GET /chat HTTP/1.1\r\nhost: a.example\r\nconnection: keep-alive, Upgrade\r\nupgrade: websocket\r\n\
                          sec-websocket-version: 13\r\nsec-websocket-key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n";
 
 async fn echo(upgraded: Upgraded) {
@@ -40,14 +40,14 @@ async fn chat(scheme: &str) -> Upstream {
     .await
 }
 
-async fn shake(rig: &Rig, handshake: &str) -> (TcpStream, String) {
+pub(super) async fn shake(rig: &Rig, handshake: &str) -> (TcpStream, String) {
     let mut tcp = TcpStream::connect(rig.http1).await.unwrap();
     tcp.write_all(handshake.as_bytes()).await.unwrap();
     let head = read_head(&mut tcp).await;
     (tcp, head)
 }
 
-fn connect() -> Request<Boxed> {
+pub(super) fn connect() -> Request<Boxed> {
     let request =
         Request::builder().method("CONNECT").uri("http://a.example/chat").header("sec-websocket-version", "13");
     let mut request = request.body(empty()).unwrap();
@@ -169,13 +169,12 @@ async fn a_handshake_that_is_none_is_refused() {
     assert_eq!(upstream.connections(), 0);
 }
 
-#[test]
-fn no_route_may_be_upgraded_to_http2() {
+#[tokio::test]
+async fn no_route_may_be_upgraded_to_http2() {
     use crate::gateway::{Gateway, GatewayError};
     let mut wrong = settings(&["http://127.0.0.1:1".parse().unwrap()]);
     wrong.routes[0].upgrades = vec!["H2C".into()];
     let (_closing, closed) = tokio::sync::watch::channel(false);
-    let clock = crate::clock::SystemClock::shared();
-    let made = Gateway::new(wrong, gate(), crate::telemetry::Metrics::new(), clock, closed);
+    let made = Gateway::new(wrong, parts(closed).await);
     assert!(matches!(made, Err(GatewayError::Upgrade(..))));
 }

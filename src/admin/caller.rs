@@ -3,8 +3,11 @@
 //! Three ways: a secret, a client certificate, a token of an issuer that some rule names. A secret is compared by its SHA-256
 //! in constant time with every one we know. A token is verified *and* asked of the index, each time: a revoked one opens
 //! nothing here either. A source that shows too many wrong credentials is not listened to for a while, right or wrong.
+//!
+//! Where users mind their own sessions, a token of any issuer says who they are; it gives them no right by that.
 
 use std::net::IpAddr;
+use std::sync::Arc;
 
 use axum::extract::FromRequestParts;
 use axum::http::header::AUTHORIZATION;
@@ -25,6 +28,16 @@ pub struct Identity {
     proof: Proof,
 }
 
+impl Identity {
+    /// What the caller's token says, for a caller who came with one.
+    pub(super) fn claims(&self) -> Option<&Claims> {
+        match &self.proof {
+            Proof::Token(verified) => Some(verified.claims()),
+            Proof::Secret(_) | Proof::Certificate(_) => None,
+        }
+    }
+}
+
 #[derive(Clone, Debug)]
 enum Proof {
     Secret(Fingerprint),
@@ -33,13 +46,18 @@ enum Proof {
 }
 
 impl Admin {
-    /// Finds out who asks.
+    /// Finds out who asks. `own` is for calls that users make for themselves: it takes tokens of all issuers.
     ///
     /// # Errors
     ///
     /// [`Fault::Ambiguous`], [`Fault::Anonymous`], [`Fault::Unauthenticated`], [`Fault::RateLimited`], and
     /// [`Fault::Unavailable`] when an issuer or the index cannot tell.
-    pub(super) async fn identify(&self, headers: &HeaderMap, peer: Option<&Peer>) -> Result<Identity, Fault> {
+    pub(super) async fn identify(
+        &self,
+        headers: &HeaderMap,
+        peer: Option<&Peer>,
+        own: bool,
+    ) -> Result<Identity, Fault> {
         let address = peer.map(|peer| peer.address.ip());
         let Some(text) = bearer(headers)? else {
             return self.by_certificate(peer).ok_or(Fault::Anonymous);
@@ -54,7 +72,7 @@ impl Admin {
             return Err(Fault::RateLimited(wait));
         }
         let identity = match token {
-            Some(token) => self.by_token(&token, &self.settings.load_full(), address).await,
+            Some(token) => self.by_token(&token, own, address).await,
             None => Err(Fault::Unauthenticated),
         };
         if matches!(identity, Err(Fault::Unauthenticated)) {
@@ -75,22 +93,11 @@ impl Admin {
         caller.map(|caller| Identity { caller, proof: Proof::Secret(shown) })
     }
 
-    async fn by_token(
-        &self,
-        token: &BearerToken,
-        settings: &Settings,
-        address: Option<IpAddr>,
-    ) -> Result<Identity, Fault> {
-        let mut issuers: Vec<_> = settings.tokens.iter().map(|rule| rule.issuer.clone()).collect();
-        issuers.sort_unstable();
-        issuers.dedup();
-        // What is no JWT may be a secret with a slip in it, and is shown to no issuer.
-        let is_jwt = token.expose().matches('.').count() == 2;
-        if issuers.is_empty() || !is_jwt {
-            return Err(Fault::Unauthenticated);
-        }
+    async fn by_token(&self, token: &BearerToken, own: bool, address: Option<IpAddr>) -> Result<Identity, Fault> {
+        let settings = self.settings.load_full();
+        let accepted = if own { None } else { Some(issuers_of_rules(&settings.tokens, token)?) };
         let verifier = self.verifier.load_full();
-        let verified = verifier.verify(token, TokenKind::Access, &Some(issuers.into())).await;
+        let verified = verifier.verify(token, TokenKind::Access, &accepted).await;
         let verified = verified.map_err(|error| match error {
             VerifyError::Denied(_) => Fault::Unauthenticated,
             VerifyError::Unavailable { .. } => Fault::Unavailable("the token's issuer cannot be asked"),
@@ -98,11 +105,13 @@ impl Admin {
         if verified.assurance() != Assurance::Vouched {
             return Err(Fault::Unauthenticated);
         }
+        let claims = self.control.complete(verified.claims().clone()).await?;
+        let verified = verified.knowing(claims);
         self.control.admits(verified.claims()).map_err(|error| match error {
             ControlError::Token(_) => Fault::Unauthenticated,
             error => error.into(),
         })?;
-        let caller = self.bearer_of(verified.claims(), settings, address);
+        let caller = self.bearer_of(verified.claims(), &settings, address);
         Ok(Identity { caller, proof: Proof::Token(verified) })
     }
 
@@ -164,6 +173,15 @@ fn bearer_text(value: &HeaderValue) -> Option<&str> {
     scheme.eq_ignore_ascii_case("bearer").then_some(text.trim_matches(' '))
 }
 
+/// The issuers whose tokens may hold a right. What is no JWT may be a secret with a slip in it, and is shown to none of them.
+fn issuers_of_rules(rules: &[TokenRule], token: &BearerToken) -> Result<Arc<[Arc<str>]>, Fault> {
+    let is_jwt = token.expose().matches('.').count() == 2;
+    let mut issuers: Vec<_> = rules.iter().map(|rule| rule.issuer.clone()).filter(|_| is_jwt).collect();
+    issuers.sort_unstable();
+    issuers.dedup();
+    if issuers.is_empty() { Err(Fault::Unauthenticated) } else { Ok(issuers.into()) }
+}
+
 /// All that the rules give a token of this issuer.
 fn rights_of(rules: &[TokenRule], issuer: &str, claims: &Claims) -> Rights {
     const RIGHTS: [Right; 4] = [Right::Admin, Right::SessionsRead, Right::SessionsRevoke, Right::AuditRead];
@@ -212,6 +230,8 @@ mod tests {
             expires_at: None,
             scopes: ["openid".into(), "portcullis".into()].into(),
             other: [("groups".into(), ["dev".into(), "ops".into()].into())].into(),
+            family: None,
+            twins: Box::default(),
         }
     }
 

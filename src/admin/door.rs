@@ -22,7 +22,12 @@ pub(super) enum Access {
     Needs(Right),
     /// Some right, whichever.
     Any,
+    /// No right, but to be a user: the token is the user's own, and the call reaches that user's own alone.
+    Own,
 }
+
+/// Where calls begin that users make for themselves. There, and nowhere else, tokens of every issuer are taken.
+pub(super) const OWN_PATHS: &str = "/v1/me/";
 
 impl Access {
     /// Whether this caller may go on.
@@ -31,6 +36,7 @@ impl Access {
         match self {
             Self::Needs(right) if !rights.allow(right) => Err(Fault::Forbidden(Some(right))),
             Self::Any if rights.is_empty() => Err(Fault::Forbidden(None)),
+            Self::Own if identity.claims().and_then(|claims| claims.user.as_ref()).is_none() => Err(Fault::Ownerless),
             _ => Ok(()),
         }
     }
@@ -41,7 +47,8 @@ pub(super) async fn identify(State(admin): State<Arc<Admin>>, mut request: Reque
     let peer = request.extensions().get::<Arc<Peer>>().cloned();
     let address = peer.as_ref().map(|peer| peer.address.ip());
     let call = call_name(&request);
-    let identity = match admin.identify(request.headers(), peer.as_deref()).await {
+    let own = request.extensions().get::<MatchedPath>().is_some_and(|path| path.as_str().starts_with(OWN_PATHS));
+    let identity = match admin.identify(request.headers(), peer.as_deref(), own).await {
         Ok(identity) => identity,
         Err(fault) => return turn_away(&admin, fault, address, call).await,
     };

@@ -40,6 +40,9 @@ pub enum Fault {
     /// The caller is known, but lacks this right; `None` when any one would do.
     #[error("this needs {}", .0.map_or("a right; the caller has none".to_owned(), |right| format!("the right {right}")))]
     Forbidden(Option<Right>),
+    /// The caller is known, but is no user, and the call is about a user's own.
+    #[error("this takes a user's own access token; no other credential has sessions of its own")]
+    Ownerless,
     /// Nothing is there.
     #[error("{0}")]
     NotFound(String),
@@ -87,7 +90,7 @@ impl Fault {
         match self {
             Self::Invalid(_) | Self::AllInvalid(_) | Self::Ambiguous => StatusCode::BAD_REQUEST,
             Self::Anonymous | Self::Unauthenticated => StatusCode::UNAUTHORIZED,
-            Self::Forbidden(_) => StatusCode::FORBIDDEN,
+            Self::Forbidden(_) | Self::Ownerless => StatusCode::FORBIDDEN,
             Self::NotFound(_) => StatusCode::NOT_FOUND,
             Self::Method => StatusCode::METHOD_NOT_ALLOWED,
             Self::Timeout => StatusCode::REQUEST_TIMEOUT,
@@ -106,6 +109,7 @@ impl Fault {
             Self::Ambiguous => ("ambiguous", "The request is ambiguous"),
             Self::Anonymous | Self::Unauthenticated => ("unauthenticated", "A valid credential is needed"),
             Self::Forbidden(_) => ("forbidden", "The caller lacks a right"),
+            Self::Ownerless => ("forbidden", "The caller is no user"),
             Self::NotFound(_) => ("not-found", "Nothing is here"),
             Self::Method => ("method", "The method is not allowed"),
             Self::Timeout => ("timeout", "The request took too long"),
@@ -199,6 +203,7 @@ impl From<ControlError> for Fault {
                 Self::Invalid(error.to_string())
             }
             ControlError::NotFound(id) => Self::unknown(id),
+            error @ ControlError::NoSession => Self::NotFound(error.to_string()),
             ControlError::Blind => Self::Unavailable("this replica is not in step with the log"),
             ControlError::Store(error) => error.into(),
         }

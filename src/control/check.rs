@@ -1,5 +1,7 @@
 //! What is true: of a token, of a revocation, of what a command would do. Nothing here changes anything.
 
+use std::sync::Arc;
+
 use crate::control::order::require;
 use crate::control::{Caller, Control, ControlError, Finding, Forecast, Revoke};
 use crate::domain::{BearerToken, Claims, Denial, Recorded, Revocation, RevocationId, Right};
@@ -13,13 +15,15 @@ impl Control {
     ///
     /// As `revoke`, and nothing is left unknown.
     pub async fn forecast(&self, caller: &Caller, command: Revoke) -> Result<Forecast, ControlError> {
-        let revocation = self.order(caller, command).await?;
+        let revocation = self.order(caller, command).await?.revocation;
         let held = self.log.standing(&revocation.selector, revocation.created_at).await?;
         let says_as_much = |held: &Revocation| held.includes(&revocation) && held.outlives(&revocation);
         let already = held.iter().map(|held| &held.revocation).filter(|held| says_as_much(held)).map(|held| held.id);
         Ok(Forecast {
             already: already.collect(),
+            sessions: self.would_end(&revocation).await?,
             recent_tokens: self.tokens.would_kill(&revocation),
+            open: self.live.concerned(&revocation),
             readmits_from: revocation.cutoff.readmits_from(),
             expires_at: revocation.expires_at,
             reach: revocation.reach,
@@ -60,7 +64,8 @@ impl Control {
             Err(denial) => return Ok(Finding { claims: None, denial: Some(denial), revocations: Vec::new() }),
         };
         let verified = self.tokens.verify(token, read.kind).await;
-        let claims = verified.as_ref().map_or(read, |verified| Claims::clone(verified));
+        let claims = verified.as_ref().map_or_else(|_| Arc::new(read), Arc::clone);
+        let claims = Claims::clone(&*self.complete(claims).await?);
         let revocations = self.covering(&claims).await?;
         let revoked = !revocations.is_empty() || self.index.covers(&claims, self.clock.now());
         let denial = match verified {
@@ -82,7 +87,7 @@ impl Control {
         Ok(covering)
     }
 
-    async fn may_read(&self, caller: &Caller, subject: &str) -> Result<(), ControlError> {
+    pub(super) async fn may_read(&self, caller: &Caller, subject: &str) -> Result<(), ControlError> {
         match require(caller, Right::SessionsRead) {
             Ok(()) => Ok(()),
             Err(refusal) => Err(self.refused(caller, "read", subject, refusal).await),

@@ -5,8 +5,13 @@
 
 mod audit;
 mod check;
+mod end;
+mod lift;
+mod named;
 mod order;
+mod own;
 mod revoke;
+mod sessions;
 mod state;
 #[cfg(test)]
 mod tests;
@@ -23,11 +28,17 @@ use crate::domain::{
     Selector, Timestamp,
 };
 use crate::index::Index;
-use crate::store::{SharedAudit, SharedLog, Store};
+use crate::live::Live;
+use crate::store::{SharedAudit, SharedLog, SharedSessions, Store};
 
 // What commands and answers are made of, for parts that reach neither the store nor the index.
 pub use crate::index::Standing;
-pub use crate::store::{AuditQuery, AuditRecord, Event, EventStream, Page, RevocationQuery, StoreError};
+pub use crate::store::{
+    AuditQuery, AuditRecord, Cursor, Event, EventStream, Page, RevocationQuery, SessionPage, SessionQuery, SortKey,
+    Span, StoreError,
+};
+pub use own::OwnSessions;
+pub use sessions::ShownSession;
 pub use state::Status;
 pub use tokens::Tokens;
 
@@ -77,6 +88,10 @@ pub struct Receipt {
     pub readmits_from: Option<Timestamp>,
     /// Where the log stood when it was in.
     pub position: Position,
+    /// How many open exchanges of this replica the revocation has cut.
+    pub cut: usize,
+    /// How many known sessions it ended.
+    pub sessions: usize,
 }
 
 /// What a dry run found.
@@ -94,6 +109,10 @@ pub struct Forecast {
     pub already: Vec<RevocationId>,
     /// How many tokens verified of late would die.
     pub recent_tokens: usize,
+    /// How many exchanges that are open here would be cut.
+    pub open: usize,
+    /// How many known sessions would end.
+    pub sessions: usize,
 }
 
 /// What is true of a token.
@@ -125,6 +144,9 @@ pub enum ControlError {
     /// No such revocation.
     #[error("no revocation {0}")]
     NotFound(RevocationId),
+    /// No such session, or none that is the caller's business.
+    #[error("no such session")]
+    NoSession,
     /// This replica is out of step with the log, so it cannot tell.
     #[error("this replica is out of step with the log")]
     Blind,
@@ -161,23 +183,26 @@ impl Default for Settings {
 pub struct Control {
     log: SharedLog,
     audit: SharedAudit,
+    sessions: SharedSessions,
     index: Arc<Index>,
+    live: Arc<Live>,
     tokens: Arc<dyn Tokens>,
     clock: SharedClock,
     settings: Settings,
 }
 
 impl Control {
-    /// Control over a store, with the index that follows it and the issuers it knows.
+    /// Control over a store, with the index that follows it, the exchanges that it cuts, and the issuers it knows.
     #[must_use]
     pub fn new(
         store: &Store,
-        index: Arc<Index>,
+        (index, live): (Arc<Index>, Arc<Live>),
         tokens: Arc<dyn Tokens>,
         clock: SharedClock,
         settings: Settings,
     ) -> Arc<Self> {
-        Arc::new(Self { log: store.log.clone(), audit: store.audit.clone(), index, tokens, clock, settings })
+        let Store { log, audit, sessions } = store.clone();
+        Arc::new(Self { log, audit, sessions, index, live, tokens, clock, settings })
     }
 
     /// The wall clock, for answers.

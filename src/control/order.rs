@@ -8,7 +8,7 @@ use aws_lc_rs::rand::{SecureRandom, SystemRandom};
 
 use crate::control::{Caller, Control, ControlError, Revoke, Target};
 use crate::domain::{
-    BearerToken, Cutoff, InvalidSelector, Name, Reach, Revocation, RevocationId, Right, Selector, Timestamp,
+    BearerToken, Cutoff, InvalidSelector, Name, Reach, Revocation, RevocationId, Right, Selector, Timestamp, TokenKind,
 };
 use crate::verify::IssuerFacts;
 
@@ -19,9 +19,18 @@ const MAX_REASON_BYTES: usize = 1_024;
 /// The longest name of a caller that is written down, in characters.
 const MAX_ACTOR_CHARS: usize = 256;
 
+/// A revocation that may be carried out.
+#[derive(Clone, Debug)]
+pub(super) struct Order {
+    /// It.
+    pub(super) revocation: Revocation,
+    /// Until when its caller wants it kept, where that was said.
+    pub(super) until: Option<Timestamp>,
+}
+
 impl Control {
     /// The revocation that `command` means, if `caller` may ask for it.
-    pub(super) async fn order(&self, caller: &Caller, command: Revoke) -> Result<Revocation, ControlError> {
+    pub(super) async fn order(&self, caller: &Caller, command: Revoke) -> Result<Order, ControlError> {
         require(caller, if command.block { Right::Admin } else { Right::SessionsRevoke })?;
         let (selector, token_expires_at) = self.settle(command.target).await?;
         if selector.is_sweeping() {
@@ -37,11 +46,40 @@ impl Control {
         let expires_at = match command.expires_at {
             Some(asked) => Some(future(asked, now)?),
             None if command.block => None,
-            None => retention(cutoff, token_expires_at, &issuers, now),
+            None => {
+                let kept = retention(cutoff, token_expires_at, lives(&issuers, reach), leeway(&issuers), now);
+                self.as_long_as_its_session(&selector, kept).await?
+            }
         };
         let reason = command.reason.map(reason).transpose()?;
         let (id, actor) = (new_id()?, actor(caller));
-        Ok(Revocation { id, selector, reach, cutoff, created_at: now, expires_at, actor, reason })
+        let revocation =
+            Revocation { id, selector, reach, cutoff, created_at: now, expires_at, actor, reason, named_for: None };
+        Ok(Order { revocation, until: command.expires_at })
+    }
+
+    /// Until when a session of this issuer that ends now has to be kept in mind, when it is known to last until `lasts`.
+    pub(super) fn session_retention(
+        &self,
+        issuer: &str,
+        lasts: Option<Timestamp>,
+        now: Timestamp,
+    ) -> Option<Timestamp> {
+        let issuers: Vec<IssuerFacts> = self.tokens.issuer(issuer).into_iter().collect();
+        let kept = retention(Cutoff::Absolute, None, lives(&issuers, Reach::LOGIN), leeway(&issuers), now)?;
+        lengthened(kept, lasts, leeway(&issuers))
+    }
+
+    /// `kept`, or more when the selector names a session that is known to last longer.
+    async fn as_long_as_its_session(
+        &self,
+        selector: &Selector,
+        kept: Option<Timestamp>,
+    ) -> Result<Option<Timestamp>, ControlError> {
+        let (Some(until), Some(key)) = (kept, selector.session()) else { return Ok(kept) };
+        let known = self.read(self.sessions.session(&key)).await?;
+        let lasts = known.and_then(|known| known.session.expires_at);
+        Ok(lengthened(until, lasts, leeway(&self.issuers_of(selector))))
     }
 
     async fn settle(&self, target: Target) -> Result<(Selector, Option<Expiry>), ControlError> {
@@ -68,7 +106,7 @@ impl Control {
         }
     }
 
-    fn unknown(&self, issuer: &str) -> ControlError {
+    pub(super) fn unknown(&self, issuer: &str) -> ControlError {
         let known: Vec<String> = self.tokens.issuers().iter().map(|facts| facts.name.to_string()).collect();
         let issuer: String = issuer.chars().take(100).collect();
         ControlError::Invalid(format!("no issuer has the name or the iss {issuer:?}; known: {}", known.join(", ")))
@@ -133,7 +171,7 @@ fn cutoff(
     now: Timestamp,
 ) -> Result<Cutoff, ControlError> {
     let absolute = block || selector.is_absolute();
-    let latest = now.after(issuers.iter().map(|issuer| issuer.leeway).max().unwrap_or_default());
+    let latest = now.after(leeway(issuers));
     match asked {
         None if absolute => Ok(Cutoff::Absolute),
         Some(_) if block => Err(ControlError::Invalid("a block has no cutoff: leave one of them out".to_owned())),
@@ -149,27 +187,42 @@ fn cutoff(
 }
 
 /// How long it is kept: until everything it may cover has expired, leeway and margin included; for ever when nobody knows
-/// how long that is. Never less than a leeway from now, however old the token or the cut-off.
+/// how long that is, `life` being `None`. Never less than a leeway from now, however old the token or the cut-off.
 fn retention(
     cutoff: Cutoff,
     token_expires_at: Option<Expiry>,
-    issuers: &[IssuerFacts],
+    life: Option<Duration>,
+    leeway: Duration,
     now: Timestamp,
 ) -> Option<Timestamp> {
-    let leeway = issuers.iter().map(|issuer| issuer.leeway).max().unwrap_or_default();
     let last = match (cutoff, token_expires_at) {
-        (Cutoff::Until(last), _) => last.after(longest_life(issuers)?),
+        (Cutoff::Until(last), _) => last.after(life?),
         (Cutoff::Absolute, Some(Expiry::Bound(expires_at))) => expires_at,
-        (Cutoff::Absolute, Some(Expiry::Claimed(expires_at))) => expires_at.max(now.after(longest_life(issuers)?)),
-        (Cutoff::Absolute, None) => now.after(longest_life(issuers)?),
+        (Cutoff::Absolute, Some(Expiry::Claimed(expires_at))) => expires_at.max(now.after(life?)),
+        (Cutoff::Absolute, None) => now.after(life?),
     };
-    Some(last.max(now).after(leeway + MARGIN)).filter(|expires_at| *expires_at <= Timestamp::MAX)
+    told_apart_from_never(last.max(now).after(leeway + MARGIN))
 }
 
-/// The longest life of any token of these issuers, if there is one that is known of all.
-fn longest_life(issuers: &[IssuerFacts]) -> Option<Duration> {
-    let lives: Option<Vec<Duration>> = issuers.iter().map(|issuer| issuer.max_token_lifetime).collect();
+/// `kept`, or until the session's last token has expired.
+fn lengthened(kept: Timestamp, lasts: Option<Timestamp>, leeway: Duration) -> Option<Timestamp> {
+    told_apart_from_never(kept.max(lasts.map_or(kept, |lasts| lasts.after(leeway + MARGIN))))
+}
+
+fn told_apart_from_never(moment: Timestamp) -> Option<Timestamp> {
+    Some(moment).filter(|moment| *moment <= Timestamp::MAX)
+}
+
+/// The longest life of any token of these issuers within `reach`, if there is one that is known of all.
+fn lives(issuers: &[IssuerFacts], reach: Reach) -> Option<Duration> {
+    let refresh = reach.contains(TokenKind::Refresh);
+    let life = |issuer: &IssuerFacts| if refresh { issuer.longest_life } else { issuer.max_token_lifetime };
+    let lives: Option<Vec<Duration>> = issuers.iter().map(life).collect();
     lives?.into_iter().max()
+}
+
+fn leeway(issuers: &[IssuerFacts]) -> Duration {
+    issuers.iter().map(|issuer| issuer.leeway).max().unwrap_or_default()
 }
 
 fn future(asked: Timestamp, now: Timestamp) -> Result<Timestamp, ControlError> {
@@ -179,7 +232,7 @@ fn future(asked: Timestamp, now: Timestamp) -> Result<Timestamp, ControlError> {
     Err(ControlError::Invalid(format!("expires_at must lie in the future and before {}", Timestamp::MAX)))
 }
 
-fn new_id() -> Result<RevocationId, ControlError> {
+pub(super) fn new_id() -> Result<RevocationId, ControlError> {
     let mut bits = [0_u8; 16];
     SystemRandom::new()
         .fill(&mut bits)

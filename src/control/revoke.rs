@@ -1,29 +1,31 @@
 //! The life of a revocation: asked for, allowed, made durable, shown by our own index, and only then answered.
 
+use std::future::Future;
 use std::time::Duration;
 
-use tokio::time::{Instant, sleep, timeout_at};
+use tokio::time::{Instant, sleep, timeout, timeout_at};
 
-use crate::control::order::{actor, reason, require};
+use crate::control::order::{Order, require};
 use crate::control::{Caller, Control, ControlError, Receipt, Revoke, Target};
-use crate::domain::{Cutoff, Disposition, Entry, InvalidSelector, Lift, Revocation, RevocationId, Right, Timestamp};
+use crate::domain::{Disposition, Entry, InvalidSelector, Revocation, Right, Timestamp};
 use crate::store::{Appended, Backoff, Batch, StoreError};
 
 /// How many commands share a transaction.
-const TOGETHER: usize = 1_000;
+pub(super) const TOGETHER: usize = 1_000;
 /// How often a batch is appended before we give up; it keeps its ids, so that it is stored once.
 const ATTEMPTS: u32 = 4;
 
 impl Control {
-    /// Revokes. `Ok` promises that it is durable and that this replica refuses what it covers.
+    /// Revokes. `Ok` promises that it is durable and that this replica refuses what it covers, and that the known sessions
+    /// it ends were named one by one.
     ///
     /// # Errors
     ///
-    /// [`ControlError::Store`] leaves it unknown whether it will stand; everything else means that nothing was done.
+    /// [`ControlError::Store`] leaves it unknown whether it will stand, or all of it; everything else means that nothing was
+    /// done.
     pub async fn revoke(&self, caller: &Caller, command: Revoke) -> Result<Receipt, ControlError> {
-        let revocation = self.ordered(caller, command).await?;
-        let appended = self.commit(self.batch(caller, vec![revocation])).await?;
-        receipts(appended).next().unwrap_or_else(|| Err(short_answer()))
+        let order = self.ordered(caller, command).await?;
+        self.carry_out(caller, vec![order]).await?.next().unwrap_or_else(|| Err(short_answer()))
     }
 
     /// Revokes many at once, in one transaction of the log each thousand; an answer for each, in order. Tokens in hand may
@@ -47,58 +49,23 @@ impl Control {
         answers
     }
 
-    /// Lifts a revocation. `Ok` promises durability, and that this replica lets pass what nothing else covers. What needs
-    /// `admin` to be made, a ban or a sweep, needs it to be lifted.
-    ///
-    /// # Errors
-    ///
-    /// As [`Self::revoke`], and [`ControlError::NotFound`].
-    pub async fn lift(
-        &self,
-        caller: &Caller,
-        id: RevocationId,
-        reason: Option<String>,
-    ) -> Result<Receipt, ControlError> {
-        let reason = reason.map(self::reason).transpose()?;
-        let subject = match self.may_lift(caller, id).await {
-            Ok(subject) => subject,
-            Err(refusal) => return Err(self.refused(caller, "lift", &id.to_string(), refusal).await),
-        };
-        let now = self.clock.now();
-        let record = self.record(caller, now, "lift", subject, reason.as_deref());
-        let entry = Entry::Lift { id, lift: Lift { at: now, actor: actor(caller) } };
-        let appended = self.commit(Batch { entries: vec![entry], audit: vec![record], now }).await?;
-        receipts(appended).next().unwrap_or_else(|| Err(short_answer()))
-    }
-
-    /// Whether `caller` may lift it; its selector for the audit trail.
-    async fn may_lift(&self, caller: &Caller, id: RevocationId) -> Result<String, ControlError> {
-        require(caller, Right::SessionsRevoke)?;
-        let held = self.log.find(id).await?.ok_or(ControlError::NotFound(id))?.revocation;
-        let ban = held.cutoff == Cutoff::Absolute && !held.selector.is_absolute();
-        if ban || held.selector.is_sweeping() {
-            require(caller, Right::Admin)?;
-        }
-        Ok(held.selector.canonical())
-    }
-
     /// The revocation a command means, its refusal audited, and a sweeping one announced before it is carried out.
-    async fn ordered(&self, caller: &Caller, command: Revoke) -> Result<Revocation, ControlError> {
+    pub(super) async fn ordered(&self, caller: &Caller, command: Revoke) -> Result<Order, ControlError> {
         let subject = subject(&command.target);
         match self.order(caller, command).await {
-            Ok(revocation) => self.announced(caller, revocation).await,
+            Ok(order) => self.announced(caller, order).await,
             Err(refusal) => Err(self.refused(caller, "revoke", &subject, refusal).await),
         }
     }
 
-    async fn announced(&self, caller: &Caller, revocation: Revocation) -> Result<Revocation, ControlError> {
-        if revocation.selector.is_sweeping() {
-            let mut record = self.record_of(caller, &revocation);
+    async fn announced(&self, caller: &Caller, order: Order) -> Result<Order, ControlError> {
+        if order.revocation.selector.is_sweeping() {
+            let mut record = self.record_of(caller, &order.revocation);
             record.result = "attempted".to_owned();
-            record.revocation = Some(revocation.id);
+            record.revocation = Some(order.revocation.id);
             self.audit.record(vec![record]).await?;
         }
-        Ok(revocation)
+        Ok(order)
     }
 
     /// Carries out some commands in one transaction; the error, if the store failed.
@@ -108,18 +75,17 @@ impl Control {
         commands: Vec<Revoke>,
         answers: &mut Vec<Result<Receipt, ControlError>>,
     ) -> Option<ControlError> {
-        let (mut ordered, mut revocations) = (Vec::with_capacity(commands.len()), Vec::with_capacity(commands.len()));
+        let (mut ordered, mut orders) = (Vec::with_capacity(commands.len()), Vec::with_capacity(commands.len()));
         for command in commands {
             let order = self.ordered(caller, command).await;
-            ordered.push(order.map(|revocation| revocations.push(revocation)));
+            ordered.push(order.map(|order| orders.push(order)));
         }
-        if revocations.is_empty() {
+        if orders.is_empty() {
             answers.extend(ordered.into_iter().map(|order| order.and_then(|()| Err(short_answer()))));
             return None;
         }
-        match self.commit(self.batch(caller, revocations)).await {
-            Ok(appended) => {
-                let mut receipts = receipts(appended);
+        match self.carry_out(caller, orders).await {
+            Ok(mut receipts) => {
                 let mut next = || receipts.next().unwrap_or_else(|| Err(short_answer()));
                 answers.extend(ordered.into_iter().map(|order| order.and_then(|()| next())));
                 None
@@ -131,9 +97,43 @@ impl Control {
         }
     }
 
-    fn batch(&self, caller: &Caller, revocations: Vec<Revocation>) -> Batch {
+    /// Carries out orders in one transaction, then names the sessions they end. In this order: a session that is learned
+    /// meanwhile is covered by what stands already, or found when the sessions are read.
+    async fn carry_out(
+        &self,
+        caller: &Caller,
+        orders: Vec<Order>,
+    ) -> Result<impl Iterator<Item = Result<Receipt, ControlError>> + use<>, ControlError> {
+        let revocations = orders.iter().map(|order| order.revocation.clone()).collect();
+        let appended = self.commit(self.batch(caller, revocations)).await?;
+        let named = self.name_sessions(caller, &orders).await?;
+        let position = appended.position.max(named.position);
+        let with = move |(receipt, (sessions, cut)): (Result<Receipt, ControlError>, (usize, usize))| {
+            receipt.map(|receipt| Receipt { sessions, cut: receipt.cut + cut, position, ..receipt })
+        };
+        let named = named.ended.into_iter().zip(named.cut);
+        Ok(self.receipts(appended).into_iter().zip(named).map(with))
+    }
+
+    pub(super) fn batch(&self, caller: &Caller, revocations: Vec<Revocation>) -> Batch {
         let audit = revocations.iter().map(|revocation| self.record_of(caller, revocation)).collect();
         Batch { entries: revocations.into_iter().map(Entry::Revoke).collect(), audit, now: self.clock.now() }
+    }
+
+    /// What came of each entry, once our own index shows it.
+    pub(super) fn receipts(&self, appended: Appended) -> Vec<Result<Receipt, ControlError>> {
+        let Appended { dispositions, position } = appended;
+        let receipt = |disposition| {
+            let (readmits_from, cut) = match &disposition {
+                Disposition::Unknown(id) => return Err(ControlError::NotFound(*id)),
+                Disposition::Created(held) | Disposition::Already(held) => {
+                    (held.revocation.cutoff.readmits_from(), self.live.cut_by(held.revocation.id))
+                }
+                Disposition::Lifted(_) | Disposition::Ended(_) => (None::<Timestamp>, 0),
+            };
+            Ok(Receipt { disposition, readmits_from, position, cut, sessions: 0 })
+        };
+        dispositions.into_iter().map(receipt).collect()
     }
 
     /// Makes a batch durable and waits until our own index shows it.
@@ -141,7 +141,7 @@ impl Control {
     /// # Cancel safety
     ///
     /// Dropped, it leaves it unknown whether the batch was stored; what was stored is applied and audited all the same.
-    async fn commit(&self, batch: Batch) -> Result<Appended, ControlError> {
+    pub(super) async fn commit(&self, batch: Batch) -> Result<Appended, ControlError> {
         let deadline = Instant::now() + self.settings.timeout;
         let records = batch.audit.clone();
         let appended =
@@ -150,6 +150,15 @@ impl Control {
         shown.map_err(|_| late("it is stored, but this replica does not show it yet"))?;
         self.log_outcomes(records, &appended.dispositions);
         Ok(appended)
+    }
+
+    /// Asks the store, for as long as a command may take.
+    pub(super) async fn read<T>(
+        &self,
+        question: impl Future<Output = Result<T, StoreError>> + Send,
+    ) -> Result<T, ControlError> {
+        let answer = timeout(self.settings.timeout, question).await;
+        Ok(answer.map_err(|_| late("the store took too long"))??)
     }
 
     async fn append(&self, batch: Batch) -> Result<Appended, StoreError> {
@@ -162,17 +171,6 @@ impl Control {
         }
         self.log.append(batch).await
     }
-}
-
-fn receipts(appended: Appended) -> impl Iterator<Item = Result<Receipt, ControlError>> {
-    appended.dispositions.into_iter().map(move |disposition| {
-        let readmits_from = match &disposition {
-            Disposition::Unknown(id) => return Err(ControlError::NotFound(*id)),
-            Disposition::Created(held) | Disposition::Already(held) => held.revocation.cutoff.readmits_from(),
-            Disposition::Lifted(_) | Disposition::Ended(_) => None::<Timestamp>,
-        };
-        Ok(Receipt { disposition, readmits_from, position: appended.position })
-    })
 }
 
 /// What a refused command was about, as far as that can be told without repeating what may be a secret.
@@ -191,6 +189,6 @@ fn late(what: &'static str) -> ControlError {
 }
 
 /// A store that answers for fewer entries than it was given: nothing is known of the rest.
-fn short_answer() -> ControlError {
+pub(super) fn short_answer() -> ControlError {
     late("the store left an entry unanswered")
 }

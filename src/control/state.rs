@@ -1,5 +1,7 @@
 //! What this replica knows just now: whether a verified token may be believed, what happens in the log, how it stands.
 
+use std::sync::Arc;
+
 use futures_util::{StreamExt, stream};
 use tokio::time::timeout;
 
@@ -7,6 +9,7 @@ use crate::control::order::require;
 use crate::control::{Caller, Control, ControlError};
 use crate::domain::{Claims, Denial, Position, Right};
 use crate::index::Standing;
+use crate::sessions::completed;
 use crate::store::{EventStream, StoreError};
 use crate::verify::IssuerFacts;
 
@@ -24,6 +27,16 @@ pub struct Status {
 }
 
 impl Control {
+    /// The claims with what was learned of their token when it was handed out.
+    ///
+    /// # Errors
+    ///
+    /// [`ControlError::Store`]; nobody can tell then whether it is revoked.
+    pub async fn complete(&self, claims: Arc<Claims>) -> Result<Arc<Claims>, ControlError> {
+        let known = self.read(self.sessions.known(claims.digest)).await?;
+        Ok(known.map_or_else(|| claims.clone(), |known| Arc::new(completed(&claims, &known))))
+    }
+
     /// Whether a token that was verified may be believed: nothing in the index covers it, and the index is in step. For
     /// callers who come with a token; to be asked anew for every call.
     ///

@@ -58,6 +58,9 @@ struct LineAnswer {
     /// The revocation.
     #[serde(skip_serializing_if = "Option::is_none")]
     id: Option<String>,
+    /// How many open exchanges of this replica it has cut, when there were any.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    cut: Option<usize>,
     /// Why it was not done.
     #[serde(skip_serializing_if = "Option::is_none")]
     error: Option<String>,
@@ -144,11 +147,16 @@ impl LineAnswer {
     fn of(line: u64, receipt: Result<Receipt, Fault>) -> Self {
         let done = receipt.and_then(|receipt| {
             let (recorded, new) = outcome(&receipt).ok_or(Fault::Internal)?;
-            Ok((recorded.revocation.id.to_string(), new))
+            Ok((recorded.revocation.id.to_string(), new, receipt.cut))
         });
         match done {
-            Ok((id, new)) => Self { line, status: if new { 201 } else { 200 }, id: Some(id), error: None },
-            Err(fault) => Self { line, status: fault.status().as_u16(), id: None, error: Some(fault.detail()) },
+            Ok((id, new, cut)) => {
+                let (status, cut) = (if new { 201 } else { 200 }, (cut > 0).then_some(cut));
+                Self { line, status, id: Some(id), cut, error: None }
+            }
+            Err(fault) => {
+                Self { line, status: fault.status().as_u16(), id: None, cut: None, error: Some(fault.detail()) }
+            }
         }
     }
 }

@@ -44,6 +44,8 @@ struct Invalidated {
     invalidated: usize,
     /// Tokens that were dead before.
     previously_invalidated: usize,
+    /// How many open exchanges of this replica were cut: streams, uploads, tunnels, requests under way.
+    cut: usize,
     /// What could not be invalidated, and why.
     errors: Vec<ItemError>,
 }
@@ -99,7 +101,10 @@ impl InvalidateBody {
 impl Invalidated {
     fn count(&mut self, at: String, receipt: Result<Receipt, Fault>) -> Result<(), Fault> {
         match receipt {
-            Ok(receipt) if outcome(&receipt).is_some_and(|(_, new)| new) => self.invalidated += 1,
+            Ok(receipt) if outcome(&receipt).is_some_and(|(_, new)| new) => {
+                self.invalidated += 1;
+                self.cut += receipt.cut;
+            }
             Ok(_) => self.previously_invalidated += 1,
             Err(fault @ Fault::Invalid(_)) => self.errors.push(ItemError { at, error: fault.detail() }),
             // Not about the token: the store, or the caller's rights. Success must not be half true.

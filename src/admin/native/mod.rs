@@ -21,9 +21,14 @@ mod events;
 mod health;
 mod invalidate;
 mod lines;
+mod me;
 mod openapi;
+mod paging;
 mod revocations;
+mod search;
+mod sessions;
 mod status;
+mod users;
 mod wire;
 
 #[cfg(test)]
@@ -46,6 +51,9 @@ fn calls(admin: &Arc<Admin>) -> Calls {
     let calls = bulk::calls(calls);
     let calls = invalidate::calls(calls);
     let calls = check::calls(calls);
+    let calls = sessions::calls(calls);
+    let calls = users::calls(calls);
+    let calls = me::calls(calls);
     let calls = status::calls(calls);
     let calls = audit::calls(calls);
     events::calls(calls)
@@ -106,6 +114,10 @@ async fn wrong_method() -> Fault {
 pub(super) fn registered(admin: &Arc<Admin>) -> Vec<(String, String)> {
     let name = |method: &HttpMethod| serde_json::to_value(method).unwrap().as_str().unwrap().to_uppercase();
     let calls = calls(admin).registered;
+    for call in &calls {
+        let own = call.path.starts_with(crate::admin::door::OWN_PATHS);
+        assert_eq!(own, call.access == Access::Own, "{}: any user's token opens it, or none does", call.path);
+    }
     let named = |call: &Registered| call.methods.iter().map(name).map(|method| (method, call.path.clone())).collect();
     calls.iter().flat_map(|call| -> Vec<_> { named(call) }).collect()
 }

@@ -14,7 +14,9 @@ use utoipa::openapi::security::{Http, HttpAuthScheme, SecurityScheme};
 use utoipa::openapi::{Content, HttpMethod, Ref, ResponseBuilder};
 
 use crate::admin::door::Access;
-use crate::admin::native::{Registered, audit, bulk, check, events, health, invalidate, revocations, status};
+use crate::admin::native::{
+    Registered, audit, bulk, check, events, health, invalidate, me, revocations, sessions, status, users,
+};
 use crate::admin::{Admin, Problem};
 
 #[derive(OpenApi)]
@@ -23,13 +25,15 @@ use crate::admin::{Admin, Problem};
         the epoch. Unknown members and parameters are refused. Errors are problem documents (RFC 9457)."),
     paths(
         revocations::create, revocations::list, revocations::show, revocations::lift, bulk::import, bulk::export,
-        invalidate::invalidate, check::check, status::status, status::metrics, audit::trail, events::events,
+        invalidate::invalidate, check::check, sessions::list, sessions::show, sessions::end, users::list, users::end,
+        me::list, me::end, me::end_all, status::status, status::metrics, audit::trail, events::events,
         health::alive, health::ready, serve,
     ),
     components(schemas(Problem)),
     security(("credential" = []), ("certificate" = [])),
     tags(
         (name = "revocations", description = "Revoke, lift, look up"),
+        (name = "sessions", description = "Search, show, end; and everybody's own"),
         (name = "audit", description = "Who did what, and what happens"),
         (name = "status", description = "How this replica is"),
         (name = "health", description = "For probes; the only calls without a credential"),
@@ -70,6 +74,7 @@ fn behind_the_door(mut operation: Operation, access: Access) -> Operation {
     let needs = match access {
         Access::Needs(right) => format!("Needs the right `{right}`."),
         Access::Any => "Needs any right.".to_owned(),
+        Access::Own => "Needs a user's own access token, of any issuer; it gives access to nothing else.".to_owned(),
     };
     let description = operation.description.take().filter(|text| !text.is_empty());
     operation.description = Some(description.map_or_else(|| needs.clone(), |text| format!("{text}\n\n{needs}")));

@@ -61,6 +61,7 @@ enum Wait {
 /// What came of a revocation, or would.
 #[derive(Debug, Serialize, ToSchema)]
 #[serde(untagged)]
+#[expect(clippy::large_enum_variant, reason = "one at a time, on its way out")]
 enum Answer {
     Revoked(Created),
     DryRun(Foreseen),
@@ -68,15 +69,19 @@ enum Answer {
 
 /// What came of a revocation.
 #[derive(Debug, Serialize, ToSchema)]
-struct Created {
+pub(super) struct Created {
     /// The revocation that stands.
     revocation: RevocationView,
     /// Whether it stood before.
     already: bool,
     /// The first second whose tokens pass again; null when none do.
     readmits_from: Option<u64>,
+    /// How many open exchanges of this replica it has cut: streams, uploads, tunnels, requests under way.
+    cut: usize,
     /// Where the log stood when it was in.
     position: u64,
+    /// How many known sessions it ended.
+    sessions: usize,
     /// Whether every replica that was waited for has applied it.
     complete: bool,
     /// Who has applied it.
@@ -100,12 +105,19 @@ struct Foreseen {
     already: Vec<String>,
     /// How many tokens verified here of late would die.
     recent_tokens: usize,
+    /// How many exchanges that are open here would be cut.
+    open_connections: usize,
+    /// How many known sessions would end.
+    sessions: usize,
 }
 
 /// Revoke
 ///
 /// 201 when it is new, 200 when what was asked for was so already. Either promises that it is durable and that this replica
 /// lets nothing pass that it covers. `dry_run=true` answers what it would do, and does nothing.
+///
+/// A revocation of a user also names each known session of that user which began until the cut-off, and one of a session
+/// each that was opened from it, in revocations of their own, which are lifted with it.
 #[utoipa::path(post, path = "/v1/revocations", tag = "revocations", params(CreateParameters),
     request_body = RevokeBody,
     responses((status = 201, description = "It is new", body = Created),
@@ -124,7 +136,7 @@ async fn create(
     }
     let asked = admin.clock.elapsed();
     let receipt = admin.control.revoke(&identity.caller, command).await?;
-    created(&admin, &receipt, admin.clock.elapsed().saturating_sub(asked))
+    created(&admin, &receipt, asked)
 }
 
 impl CreateParameters {
@@ -138,7 +150,9 @@ impl CreateParameters {
     }
 }
 
-fn created(admin: &Admin, receipt: &Receipt, took: Duration) -> Result<Response, Fault> {
+/// The answer to a revocation that was made at `asked`, or was so already.
+pub(super) fn created(admin: &Admin, receipt: &Receipt, asked: Duration) -> Result<Response, Fault> {
+    let took = admin.clock.elapsed().saturating_sub(asked);
     let (recorded, new) = outcome(receipt).ok_or(Fault::Internal)?;
     let id = recorded.revocation.id;
     let replica = Replica {
@@ -150,7 +164,9 @@ fn created(admin: &Admin, receipt: &Receipt, took: Duration) -> Result<Response,
         revocation: RevocationView::of(recorded, admin.clock.now()),
         already: !new,
         readmits_from: receipt.readmits_from.map(Timestamp::as_secs),
+        cut: receipt.cut,
         position: receipt.position.get(),
+        sessions: receipt.sessions,
         complete: true,
         replicas: vec![replica],
     };
@@ -174,6 +190,8 @@ impl From<Forecast> for Foreseen {
             expires_at: forecast.expires_at.map(Timestamp::as_secs),
             already: forecast.already.iter().map(RevocationId::to_string).collect(),
             recent_tokens: forecast.recent_tokens,
+            open_connections: forecast.open,
+            sessions: forecast.sessions,
         }
     }
 }
@@ -307,7 +325,8 @@ struct Lifted {
 
 /// Lift a revocation
 ///
-/// What it covered passes again, unless another revocation covers it too. Lifting what has ended is success.
+/// What it covered passes again, unless another revocation covers it too: sessions that a revocation of their user named stay
+/// ended, each until its own revocation is lifted. Lifting what has ended is success.
 #[utoipa::path(delete, path = "/v1/revocations/{id}", tag = "revocations",
     params(("id" = String, Path, description = "The revocation's id"), LiftParameters),
     responses((status = 200, description = "It no longer stands", body = Lifted),

@@ -182,6 +182,9 @@ pub(super) struct RevocationView {
     pub position: u64,
     /// Whether it still refuses tokens.
     pub state: State,
+    /// The selector of the wider revocation that named this one, and is lifted together with it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub named_for: Option<BTreeMap<String, String>>,
     /// The revocation that says all it said.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub superseded_by: Option<String>,
@@ -229,6 +232,7 @@ impl RevocationView {
             reason: revocation.reason.as_deref().map(str::to_owned),
             position: position.get(),
             state: State::Standing,
+            named_for: revocation.named_for.clone().map(Into::into),
             superseded_by: None,
             lifted_at: None,
             lifted_by: None,

@@ -16,7 +16,11 @@ fn documented(document: &Value) -> Vec<(Method, String, bool)> {
     let calls = paths.iter().flat_map(|(path, item)| {
         item.as_object().unwrap().iter().map(move |(method, operation)| {
             let open = operation["security"] == json!([{}]);
-            (method.to_uppercase().parse().unwrap(), path.replace("{id}", &"0".repeat(32)), !open)
+            (
+                method.to_uppercase().parse().unwrap(),
+                path.replace("{id}", &"0".repeat(32)).replace("{user}", "alice"),
+                !open,
+            )
         })
     });
     calls.collect()

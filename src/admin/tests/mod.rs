@@ -3,7 +3,9 @@
 mod commands;
 mod door;
 mod events;
+mod me;
 mod requests;
+mod sessions;
 mod tokens;
 
 use std::sync::Arc;
@@ -17,7 +19,7 @@ use axum::http::{HeaderMap, HeaderValue, Method, Request, StatusCode, Uri};
 use http_body_util::BodyExt;
 use hyper::service::Service;
 use hyper_util::service::TowerToHyperService;
-use serde_json::Value;
+use serde_json::{Value, json};
 
 use crate::admin::{
     Admin, Credential, Fingerprint, Parts, Place, Readiness, RouteCheck, RouteVerdict, Settings, router,
@@ -28,6 +30,7 @@ use crate::domain::{
     BearerToken, Change, Claims, Denial, Revocation, Right, Rights, Timestamp, TokenDigest, TokenKind,
 };
 use crate::index::Index;
+use crate::live::Live;
 use crate::net::client::{self, CallError};
 use crate::net::{Peer, TlsPeer};
 use crate::store::{self, Backend, Store};
@@ -57,9 +60,21 @@ impl RouteCheck for OneRoute {
     }
 }
 
-/// Tokens of the form `KIND.USER.ID`, issued at the clock's start by the one issuer, `main`.
+/// Tokens of the form `KIND.USER.ID`, issued at the clock's start by the first of these issuers, `main`.
 #[derive(Debug)]
-struct FakeTokens;
+struct FakeTokens(Vec<IssuerFacts>);
+
+fn facts(name: &str, iss: &str) -> IssuerFacts {
+    IssuerFacts {
+        name: name.into(),
+        issuer: iss.into(),
+        max_token_lifetime: Some(Duration::from_secs(3600)),
+        max_refresh_token_lifetime: None,
+        longest_life: Some(Duration::from_secs(3600)),
+        leeway: Duration::from_secs(30),
+        lead: Duration::ZERO,
+    }
+}
 
 const ISS: &str = "https://id.example.com/";
 const START: u64 = 1_790_000_000;
@@ -85,6 +100,8 @@ impl Tokens for FakeTokens {
             expires_at: Some(Timestamp::from_secs(START + 300)),
             scopes: [].into(),
             other: [("device_id".into(), ["phone".into()].into())].into(),
+            family: None,
+            twins: Box::default(),
         })
     }
 
@@ -97,13 +114,7 @@ impl Tokens for FakeTokens {
     }
 
     fn issuers(&self) -> Vec<IssuerFacts> {
-        vec![IssuerFacts {
-            name: "main".into(),
-            issuer: ISS.into(),
-            max_token_lifetime: Some(Duration::from_secs(3600)),
-            leeway: Duration::from_secs(30),
-            lead: Duration::ZERO,
-        }]
+        self.0.clone()
     }
 
     fn would_kill(&self, _: &Revocation) -> usize {
@@ -116,6 +127,7 @@ struct Rig {
     router: Router,
     clock: Arc<ManualClock>,
     metrics: Arc<Metrics>,
+    store: Store,
     _follower: Follower,
 }
 
@@ -169,12 +181,15 @@ impl Rig {
         let store = store::Settings::new(Backend::Memory);
         let store = Store::open(&store, clock.clone(), metrics.clone()).await.unwrap();
         let index = Index::new(clock.clone(), Duration::from_secs(10), [7; 16]);
+        let live = Live::new(metrics.clone());
         let (log, on_change) = (store.log.clone(), Arc::new(|_: &Change| {}));
-        let follower =
-            Follower::start(log, index.clone(), clock.clone(), metrics.clone(), on_change, sync::Settings::default());
+        let (parts, settled) = ((index.clone(), live.clone()), sync::Settings::default());
+        let follower = Follower::start(log, parts, clock.clone(), metrics.clone(), on_change, settled);
         follower.loaded().await.unwrap();
-        let tokens = Arc::new(FakeTokens);
-        let control = Control::new(&store, index, tokens, clock.clone(), control::Settings::default());
+        let further = issuers.iter().filter(|issuer| *issuer.issuer != *ISS);
+        let further = further.map(|issuer| facts(&issuer.name, &issuer.issuer));
+        let tokens = Arc::new(FakeTokens(std::iter::once(facts("main", ISS)).chain(further).collect()));
+        let control = Control::new(&store, (index, live), tokens, clock.clone(), control::Settings::default());
         let parts = Parts {
             control,
             verifier: Arc::new(verifier(issuers, jwks, &clock, &metrics)),
@@ -184,7 +199,7 @@ impl Rig {
             routes: Some(Arc::new(OneRoute)),
         };
         let admin = Admin::new(parts, settings);
-        Self { router: router(admin.clone()), admin, clock, metrics, _follower: follower }
+        Self { router: router(admin.clone()), admin, clock, metrics, store, _follower: follower }
     }
 
     async fn send(&self, request: Request<Body>) -> Answer {
@@ -210,7 +225,10 @@ fn verifier(issuers: Vec<IssuerSettings>, jwks: String, clock: &Arc<ManualClock>
     Verifier::new(settings, &calls, clock.clone(), metrics.clone()).unwrap()
 }
 
-/// Answers every question with these keys.
+/// The one opaque token there is: alice's, of session `s1`.
+const OPAQUE: &str = "opaque-token-of-alice";
+
+/// Answers every question about keys with these, and knows [`OPAQUE`].
 #[derive(Debug)]
 struct Jwks(Bytes);
 
@@ -224,10 +242,12 @@ impl Fetch for Jwks {
         &self,
         _: &Uri,
         _: (&str, &str),
-        _: &[(&str, &str)],
+        fields: &[(&str, &str)],
         _: usize,
     ) -> Result<client::Answer, CallError> {
-        panic!("no token is shown to an issuer")
+        assert!(fields.contains(&("token", OPAQUE)), "no other token is shown to an issuer");
+        let said = json!({"active": true, "iss": ISS, "sub": "alice", "sid": "s1", "iat": START, "exp": START + 300});
+        Ok(client::Answer { status: 200, max_age: None, body: said.to_string().into() })
     }
 }
 

@@ -14,27 +14,31 @@ use crate::admin::{Settings, TokenRule};
 use crate::domain::Right;
 use crate::verify::{Algorithm, IssuerSettings, KeySource, SignatureSettings, Verification};
 
+pub(super) const OTHER: &str = "https://other.example.com/";
+
 /// An issuer that may make admins.
-struct Idp {
+pub(super) struct Idp {
     key: EncodingKey,
     jwks: String,
 }
 
 impl Idp {
-    fn new() -> Self {
+    pub(super) fn new() -> Self {
         let pkcs8 = EcdsaKeyPair::generate_pkcs8(&ECDSA_P256_SHA256_FIXED_SIGNING, &SystemRandom::new()).unwrap();
         let key = EncodingKey::from_ec_der(pkcs8.as_ref());
         let jwk = jsonwebtoken::jwk::Jwk::from_encoding_key(&key, jsonwebtoken::Algorithm::ES256).unwrap();
         Self { key, jwks: json!({"keys": [jwk]}).to_string() }
     }
 
-    fn token(&self, claims: Value) -> String {
+    /// A token with these claims beside the usual ones; a null takes one of those away.
+    pub(super) fn token(&self, claims: Value) -> String {
         let mut all = json!({"iss": ISS, "sub": "root", "jti": "t1", "iat": START, "exp": START + 300});
         all.as_object_mut().unwrap().extend(claims.as_object().unwrap().clone());
+        all.as_object_mut().unwrap().retain(|_, value| !value.is_null());
         jsonwebtoken::encode(&Header::new(jsonwebtoken::Algorithm::ES256), &all, &self.key).unwrap()
     }
 
-    async fn rig(&self) -> Rig {
+    pub(super) async fn rig(&self) -> Rig {
         let rule = |claim: &str, value: &str, right: Right| TokenRule {
             issuer: "main".into(),
             claim: claim.into(),
@@ -45,7 +49,7 @@ impl Idp {
         let source = KeySource::Url("https://id.example.com/jwks".parse().unwrap());
         let signature = SignatureSettings::new(source, vec!["ES256".parse::<Algorithm>().unwrap()]);
         let issuer = |name, iss| IssuerSettings::new(name, iss, Verification::Signature(signature.clone()));
-        let issuers = vec![issuer("main", ISS), issuer("other", "https://other.example.com/")];
+        let issuers = vec![issuer("main", ISS), issuer("other", OTHER)];
         Rig::with_issuers(Settings { tokens, ..settings() }, issuers, self.jwks.clone()).await
     }
 }

@@ -14,6 +14,7 @@ use crate::domain::{
     RevocationId, Right, Rights, Selector, Timestamp, TokenDigest, TokenKind,
 };
 use crate::index::Index;
+use crate::live::Live;
 use crate::store::testing::{self, Folder, NOW};
 use crate::store::{
     Appended, AuditQuery, AuditRecord, Backend, Batch, EventStream, Page, RevocationLog, RevocationQuery, SharedLog,
@@ -24,7 +25,9 @@ use crate::telemetry::Metrics;
 use crate::verify::{IssuerFacts, VerifyError};
 
 mod histories;
+mod own;
 mod rules;
+mod sessions;
 
 const MAIN: &str = "https://id.example";
 const DAY: Duration = Duration::from_secs(86_400);
@@ -42,6 +45,8 @@ fn issuer(name: &str, iss: &str) -> IssuerFacts {
         name: name.into(),
         issuer: iss.into(),
         max_token_lifetime: Some(DAY),
+        max_refresh_token_lifetime: None,
+        longest_life: Some(DAY),
         leeway: LEEWAY,
         lead: Duration::ZERO,
     }
@@ -68,6 +73,8 @@ impl Tokens for Issuers {
             expires_at: time("exp"),
             scopes: Box::default(),
             other: Box::default(),
+            family: None,
+            twins: Box::default(),
         })
     }
 
@@ -98,6 +105,7 @@ struct Rig {
     store: Store,
     clock: Arc<ManualClock>,
     index: Arc<Index>,
+    live: Arc<Live>,
     follower: Follower,
     control: Arc<Control>,
 }
@@ -106,13 +114,15 @@ impl Rig {
     async fn on(store: Store, facts: Vec<IssuerFacts>) -> Self {
         let clock = ManualClock::at(NOW);
         let index = Index::new(clock.clone(), Duration::from_secs(10), [7; 16]);
+        let live = Live::new(Metrics::new());
         let settings = sync::Settings::default();
         let (log, on_change) = (store.log.clone(), Arc::new(|_: &_| {}));
-        let follower = Follower::start(log, index.clone(), clock.clone(), Metrics::new(), on_change, settings);
+        let follower =
+            Follower::start(log, (index.clone(), live.clone()), clock.clone(), Metrics::new(), on_change, settings);
         follower.loaded().await.unwrap();
         let tokens = Arc::new(Issuers { facts, clock: clock.clone() });
-        let control = Control::new(&store, index.clone(), tokens, clock.clone(), Settings::default());
-        Self { store, clock, index, follower, control }
+        let control = Control::new(&store, (index.clone(), live.clone()), tokens, clock.clone(), Settings::default());
+        Self { store, clock, index, live, follower, control }
     }
 
     async fn in_memory() -> Self {
@@ -186,6 +196,8 @@ fn claims(issued_after: u64) -> Claims {
         expires_at: None,
         scopes: Box::default(),
         other: Box::default(),
+        family: None,
+        twins: Box::default(),
     }
 }
 
@@ -356,7 +368,7 @@ impl RevocationLog for Flaky {
 async fn flaky(failures: u32) -> Rig {
     let store = testing::open(Backend::Memory).await;
     let log = Arc::new(Flaky { log: store.log.clone(), failures: failures.into() });
-    Rig::on(Store { log, audit: store.audit }, vec![issuer("main", MAIN)]).await
+    Rig::on(Store { log, audit: store.audit, sessions: store.sessions }, vec![issuer("main", MAIN)]).await
 }
 
 #[tokio::test]
@@ -385,7 +397,7 @@ async fn an_index_that_does_not_follow_is_never_answered_with_success() {
     let index = Index::new(clock.clone(), Duration::from_secs(10), [7; 16]);
     let tokens = Arc::new(Issuers { facts: vec![issuer("main", MAIN)], clock: clock.clone() });
     let settings = Settings { timeout: Duration::from_millis(20) };
-    let control = Control::new(&store, index, tokens, clock, settings);
+    let control = Control::new(&store, (index, Live::new(Metrics::new())), tokens, clock, settings);
     let answer = control.revoke(&admin(), about(r#"{"user":"a"}"#)).await;
     assert!(matches!(answer, Err(ControlError::Store(StoreError::Unavailable(_)))));
 }

@@ -173,9 +173,24 @@ async fn it_is_kept_until_everything_it_covers_has_expired() {
 }
 
 #[tokio::test]
+async fn what_reaches_refresh_tokens_is_kept_as_long_as_those_live() {
+    let mut patient = issuer("main", MAIN);
+    patient.longest_life = Some(DAY * 30);
+    let rig = Rig::on(testing::open(Backend::Memory).await, vec![patient]).await;
+    let kept = async |kinds: &[TokenKind]| {
+        let reach = Some(kinds.iter().copied().collect());
+        let receipt = rig.control.revoke(&admin(), Revoke { reach, ..about(r#"{"user":"a"}"#) }).await.unwrap();
+        held(&receipt).revocation.expires_at.unwrap()
+    };
+    let margin = LEEWAY + Duration::from_secs(1);
+    assert_eq!(kept(&[TokenKind::Access]).await, NOW.after(DAY + margin));
+    assert_eq!(kept(&[TokenKind::Access, TokenKind::Refresh]).await, NOW.after(DAY * 30 + margin));
+}
+
+#[tokio::test]
 async fn where_one_issuer_knows_no_lifetime_what_concerns_it_is_kept_for_ever() {
     let mut unknown = issuer("other", "https://other.example");
-    unknown.max_token_lifetime = None;
+    (unknown.max_token_lifetime, unknown.longest_life) = (None, None);
     let rig = Rig::on(testing::open(Backend::Memory).await, vec![issuer("main", MAIN), unknown]).await;
     assert_eq!(held(&rig.revoke(r#"{"issuer":"other","user":"a"}"#).await).revocation.expires_at, None);
     assert_eq!(held(&rig.revoke(r#"{"username":"ann"}"#).await).revocation.expires_at, None);
@@ -247,4 +262,23 @@ async fn neither_kinds_nor_reason_may_be_nonsense() {
     assert!(matches!(rig.control.revoke(&admin(), none).await, Err(ControlError::Invalid(_))));
     let long = Revoke { reason: Some("x".repeat(1_025)), ..about(r#"{"user":"a"}"#) };
     assert!(matches!(rig.control.revoke(&admin(), long).await, Err(ControlError::Invalid(_))));
+}
+
+#[tokio::test]
+async fn a_receipt_counts_what_the_revocation_cut_and_a_forecast_what_it_would() {
+    let rig = Rig::in_memory().await;
+    let open = |user: &str| {
+        let claims = Claims { user: Some(user.into()), issued_at: Some(NOW), ..bare() };
+        rig.live.join(&std::sync::Arc::new(claims), None)
+    };
+    let leases = [open("a"), open("a"), open("b")];
+    let forecast = rig.control.forecast(&admin(), about(r#"{"user":"a"}"#)).await.unwrap();
+    assert_eq!(forecast.open, 2);
+    assert_eq!(rig.revoke(r#"{"user":"a"}"#).await.cut, 2);
+    assert_eq!(leases.map(|lease| lease.term().cut().is_some()), [true, true, false]);
+    assert_eq!(rig.revoke(r#"{"user":"nobody"}"#).await.cut, 0);
+}
+
+fn bare() -> Claims {
+    Claims::bare(MAIN.into(), crate::domain::TokenKind::Access, crate::domain::TokenDigest::new([7; 32]))
 }

@@ -19,16 +19,20 @@
 //! |   | [`admin`] | the admin API: who asks, what they may, wire types in and out |
 //! | 3 | [`admission`] | who may pass: where tokens hide in a request, what a route demands, the verdict |
 //! |   | [`control`] | who may change what: revoke, lift, check, audit |
-//! | 2 | [`sync`] | follows the log into the index, and is the index's only writer |
+//! | 2 | [`sync`] | follows the log into the index, and is the index's only writer; has cut what it kills |
+//! |   | [`sessions`] | what is known of sessions and token families, learned from token endpoints and traffic |
 //! | 1 | [`index`] | which tokens are dead, in memory |
 //! |   | [`store`] | where that is durable: a log and an audit trail, an adapter a file |
 //! |   | [`verify`] | from a token's text to claims someone vouches for |
+//! |   | [`live`] | who is connected as whom, so that what kills a token ends what it opened |
 //! |   | [`net`] | sockets: accept, TLS, HTTP framing, draining, calls out |
 //! | 0 | [`domain`] | values and rules: claims, selectors, revocations; no I/O and no clock |
 //! |   | [`clock`], [`telemetry`] | the time; logs and metrics |
 //!
-//! *Request:* `net` → `admission` (credential) → `verify` → `admission` (verdict, which asks `index`) → `gateway` (upstream)
-//! → answer. *Revocation:* `admin` or `cli` → `control` → `store` → `sync` → `index` → answer.
+//! *Request:* `net` → `admission` (credential) → `verify` → `live` (join) → `admission` (verdict, which asks `index`) →
+//! `gateway` (upstream) → answer; at a token endpoint its body is read first, and its answer written down by `sessions`.
+//! *Revocation:* `admin` or `cli` → `control` → `store` → `sync` → `index` → `live` (cut) →
+//! answer.
 //!
 //! # What is always true
 //!
@@ -37,7 +41,11 @@
 //! 3. A request is forwarded only with an [`admission::Admitted`], and only `admission` makes one.
 //! 4. A revoke is answered with success once the log holds it durably *and* this replica's own index shows it.
 //! 5. An index out of step refuses what it knows to be dead, and leaves the rest to `when_stale`.
-//! 6. A token's text is never stored, logged, or shown by `Debug`; a digest stands for it.
+//! 6. A request joins `live` before its check, and `sync` cuts after the index has changed: whichever comes first, the other
+//!    sees it.
+//! 7. What a token endpoint hands out is written down before it goes out, so that no token exists whose session is unknown.
+//! 8. A token's text is never stored, logged, or shown by `Debug`; a digest stands for it. An answer that is kept for whoever
+//!    asks again is sealed with a key that only the refresh token yields.
 //!
 //! # Absent on purpose
 //!
@@ -56,7 +64,9 @@ pub mod control;
 pub mod domain;
 pub mod gateway;
 pub mod index;
+pub mod live;
 pub mod net;
+pub mod sessions;
 pub mod store;
 pub mod sync;
 pub mod telemetry;

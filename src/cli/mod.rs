@@ -21,6 +21,7 @@ mod output;
 mod paper;
 mod revoke;
 mod serve;
+mod sessions;
 mod sse;
 mod status;
 mod tls;
@@ -100,6 +101,8 @@ enum Command {
     Revoke(Box<revoke::RevokeTokens>),
     /// Undo a revocation
     Lift(lift::Lift),
+    /// List sessions, show one, or end some
+    Sessions(Box<sessions::Sessions>),
     /// Ask whether a token would pass, and if not, why
     Check(check::Check),
     /// Show the replicas and how far they have come
@@ -141,6 +144,7 @@ impl Cli {
             Command::Demo(demo) => demo.run(options.json).await,
             Command::Revoke(revoke) => revoke.run(options).await,
             Command::Lift(lift) => lift.run(options).await,
+            Command::Sessions(sessions) => sessions.run(options).await,
             Command::Check(check) => check.run(options).await,
             Command::Status(status) => status.run(options).await,
             Command::Audit(audit) => audit.run(options).await,

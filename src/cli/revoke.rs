@@ -209,7 +209,8 @@ impl Extent {
     }
 }
 
-fn receipt(answer: &Value) -> String {
+/// What came of a revocation, in a line.
+pub(super) fn receipt(answer: &Value) -> String {
     let revocation = answer.get("revocation").unwrap_or(&Value::Null);
     let already = answer.get("already") == Some(&Value::Bool(true));
     let verb = if already { "already revoked" } else { "revoked" };
@@ -218,7 +219,17 @@ fn receipt(answer: &Value) -> String {
     let readmits = answer.get("readmits_from").filter(|from| !from.is_null());
     let readmits =
         readmits.map(|_| format!("; tokens issued from {} on pass", output::moment(answer, "readmits_from")));
-    format!("{verb}: {selector} ({id}){}", readmits.unwrap_or_default())
+    let cut = match answer.get("cut").and_then(Value::as_u64).unwrap_or_default() {
+        0 => String::new(),
+        1 => "; 1 open connection cut".to_owned(),
+        cut => format!("; {cut} open connections cut"),
+    };
+    let ended = match answer.get("sessions").and_then(Value::as_u64) {
+        None | Some(0) => String::new(),
+        Some(1) => "; 1 session ended".to_owned(),
+        Some(several) => format!("; {several} sessions ended"),
+    };
+    format!("{verb}: {selector} ({id}){ended}{cut}{}", readmits.unwrap_or_default())
 }
 
 fn forecast(answer: &Value) -> String {
@@ -285,5 +296,9 @@ mod tests {
     fn the_receipt_is_one_line() {
         let answer = json!({"revocation": {"id": "ab", "selector": {"issuer": "i", "user": "u"}}, "already": false, "readmits_from": 60});
         assert_eq!(receipt(&answer), "revoked: issuer=i user=u (ab); tokens issued from 1970-01-01T00:01:00Z on pass");
+        let answer = json!({"revocation": {"id": "ab", "selector": {"session": "s"}}, "already": false, "cut": 2});
+        assert_eq!(receipt(&answer), "revoked: session=s (ab); 2 open connections cut");
+        let answer = json!({"revocation": {"id": "ab", "selector": {"session": "s"}}, "already": false, "sessions": 2});
+        assert_eq!(receipt(&answer), "revoked: session=s (ab); 2 sessions ended");
     }
 }

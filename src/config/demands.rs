@@ -1,4 +1,4 @@
-//! What a route demands of a token: `auth`, `issuers`, `tokens`, `scopes`, `query_token`.
+//! What a route demands of a token: `auth`, `issuers`, `tokens`, `api_keys`, `scopes`, `query_token`.
 
 use std::sync::Arc;
 
@@ -22,18 +22,39 @@ pub(super) fn settle(table: &mut Table<'_>, issuers: &Issuers) -> Option<Policy>
     if places.is_empty() {
         table.fault("tokens", "must name one place at least");
     }
+    let api_keys = api_keys(table, &places);
     let scopes: Vec<String> = table.or("scopes", Vec::new());
     let query_token = table.optional::<String>("query_token").filter(|name| !name.is_empty()).map(Into::into);
     let policy = Policy {
         auth,
         accepted: accepted?,
         places,
+        api_keys,
         scopes: scopes.iter().map(|scope| scope.as_str().into()).collect(),
         kind: TokenKind::Access,
         query_token,
     };
     judge(table, &policy, issuers);
     Some(policy)
+}
+
+/// Where API keys stand. A place is for one of the two, else the kind of what stands there would be anybody's guess.
+fn api_keys(table: &mut Table<'_>, tokens: &[Place]) -> Vec<Place> {
+    if tokens.iter().any(|place| matches!(place, Place::Scheme(_))) {
+        table.fault("tokens", "have no scheme but bearer; scheme:NAME is a place for api_keys");
+    }
+    let places: Vec<Place> = table.or("api_keys", Vec::new());
+    for place in &places {
+        if matches!(place, Place::Bearer | Place::WebSocketProtocol) {
+            table.fault(
+                "api_keys",
+                format!("{place} is a place for tokens; use scheme:NAME, header:NAME or cookie:NAME"),
+            );
+        } else if tokens.contains(place) {
+            table.fault("api_keys", format!("{place} is one of the places for tokens"));
+        }
+    }
+    places
 }
 
 fn accepted(table: &mut Table<'_>, issuers: &Issuers) -> Option<Accepted> {
@@ -50,7 +71,11 @@ fn accepted(table: &mut Table<'_>, issuers: &Issuers) -> Option<Accepted> {
 /// Demands that can never be met, or that nothing would come of.
 fn judge(table: &Table<'_>, policy: &Policy, issuers: &Issuers) {
     if policy.auth == Auth::None {
-        let idle = [("scopes", !policy.scopes.is_empty()), ("issuers", policy.accepted.is_some())];
+        let idle = [
+            ("scopes", !policy.scopes.is_empty()),
+            ("issuers", policy.accepted.is_some()),
+            ("api_keys", !policy.api_keys.is_empty()),
+        ];
         for (key, _) in idle.iter().filter(|(_, set)| *set) {
             table.fault(key, "means nothing with auth = \"none\"");
         }

@@ -1,11 +1,13 @@
 //! `[[issuers]]`: whose tokens pass, and how they are verified.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use hyper::Uri;
 
 use super::range::{DAY, HOUR, MINUTE, SECOND, YEAR};
 use super::table::Table;
+use super::token_endpoints::{self, Placed};
 use super::value::{File, Hidden, HttpUrl, SecretFile, choice};
 use crate::verify::{
     Algorithm, ClaimNames, ClientSecret, IntrospectionSettings, IssuerSettings, KeySource, SignatureSettings,
@@ -21,6 +23,13 @@ pub(super) struct Issuers {
     pub(super) names: Vec<String>,
     /// What whoever runs this ought to know.
     pub(super) warnings: Vec<String>,
+    /// The token endpoints of all issuers.
+    pub(super) endpoints: Vec<Placed>,
+    /// How many sessions a user may have, by the issuer's `iss`.
+    pub(super) session_limits: Vec<(Arc<str>, u32)>,
+    /// Whether an issuer has them already.
+    missing_iss: bool,
+    opaque_tokens: bool,
 }
 
 /// Reads all issuers.
@@ -50,21 +59,29 @@ fn settle(table: &mut Table<'_>, issuers: &mut Issuers, taken: &mut Vec<String>)
     let claims = table.section("claims", claims);
     let allow_padding = table.or("allow_padding", false);
     let ca = table.optional::<File>("ca").map(|file| file.0);
-    let token_endpoints = table.sections("token_endpoints", token_endpoint);
+    let max_refresh_token_lifetime = table.optional_within("max_refresh_token_lifetime", SECOND..=10 * YEAR);
+    let session_limit = table.optional_within("max_sessions_per_user", 1..=100_000);
+    let (missing_iss, opaque_tokens) = unverified(table, verification.as_ref(), issuers);
+    let own: (Arc<str>, Arc<str>) =
+        (issuer.clone().unwrap_or_default().into(), name.clone().unwrap_or_default().into());
+    let endpoints = table.sections("token_endpoints", |table| token_endpoints::settle(table, &own.0, &own.1));
     let settings = IssuerSettings {
         audiences: audiences.into_iter().map(Into::into).collect(),
         leeway,
         max_token_lifetime,
+        max_refresh_token_lifetime,
+        has_token_endpoints: !endpoints.is_empty(),
+        token_form: endpoints.iter().flatten().map(|placed| placed.endpoint.token_form).max().unwrap_or_default(),
+        missing_iss,
+        opaque_tokens,
         token_type,
         claims: claims?,
         allow_padding,
         ca,
         ..IssuerSettings::new(name.as_deref()?, issuer.as_deref()?, verification?)
     };
-    if !token_endpoints.is_empty() {
-        let text = "token endpoints are read but not active in this version; refresh tokens pass them unchecked";
-        issuers.warnings.push(format!("issuers {}: {text}", settings.name));
-    }
+    issuers.endpoints.extend(endpoints.into_iter().flatten());
+    issuers.session_limits.extend(session_limit.map(|limit| (settings.issuer.clone(), limit)));
     Some(settings)
 }
 
@@ -182,21 +199,19 @@ fn claims(table: &mut Table<'_>) -> Option<ClaimNames> {
     })
 }
 
-/// Checked for form, so that a file is good for the version that acts on it.
-fn token_endpoint(table: &mut Table<'_>) -> Option<()> {
-    table.required::<crate::gateway::RoutePath>("path");
-    if let Some(node) = table.node("refresh_token") {
-        node.parse("a place such as \"form:refresh_token\"", |text| {
-            let placed =
-                text.strip_prefix("form:").is_some_and(|field| !field.is_empty()) || text.starts_with("json:/");
-            if placed { Ok(()) } else { Err("must be \"form:FIELD\" or \"json:/POINTER\"".to_owned()) }
-        });
+/// What an issuer whose tokens nobody verifies here may be given besides: for others, these are unknown keys.
+fn unverified(table: &mut Table<'_>, way: Option<&Verification>, issuers: &mut Issuers) -> (bool, bool) {
+    if way != Some(&Verification::None) {
+        return (false, false);
     }
-    if let Some(node) = table.node("rotation") {
-        choice(&node, &[("off", ()), ("observe", ()), ("enforce", ())]);
-    }
-    table.optional_within("grace", Duration::ZERO..=MINUTE);
-    Some(())
+    let mut alone = |key: &'static str, taken: &mut bool| {
+        let given = table.or(key, false);
+        if given && std::mem::replace(taken, true) {
+            table.fault(key, "is true for another issuer already; whose a token is could not be told");
+        }
+        given
+    };
+    (alone("missing_iss", &mut issuers.missing_iss), alone("opaque_tokens", &mut issuers.opaque_tokens))
 }
 
 impl Issuers {
@@ -204,6 +219,9 @@ impl Issuers {
         let mut warn = |text: &str| self.warnings.push(format!("issuers {}: {text}", issuer.name));
         if issuer.max_token_lifetime.is_none() {
             warn("max_token_lifetime is not set, so revocations are kept for ever");
+        }
+        if issuer.has_token_endpoints && issuer.max_refresh_token_lifetime.is_none() {
+            warn("max_refresh_token_lifetime is not set, so revocations of sessions and users are kept for ever");
         }
         match &issuer.verification {
             Verification::Signature(signature) => {

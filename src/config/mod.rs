@@ -13,12 +13,14 @@ mod listener;
 mod log;
 mod range;
 mod routes;
+mod sessions;
 mod settings;
 mod source;
 mod store;
 mod table;
 #[cfg(test)]
 mod tests;
+mod token_endpoints;
 mod upstream;
 mod value;
 

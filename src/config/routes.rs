@@ -16,10 +16,16 @@ struct Taken {
     places: Vec<(RoutePath, Option<HostPattern>, Option<Method>)>,
 }
 
-/// Reads all routes.
-pub(super) fn settle_all(root: &mut Table<'_>, issuers: &Issuers) -> Vec<RouteSettings> {
+/// Reads all routes, and says whether those without faults are all there are.
+pub(super) fn settle_all(root: &mut Table<'_>, issuers: &Issuers) -> (Vec<RouteSettings>, bool) {
     let mut taken = Taken::default();
-    root.sections("routes", |table| settle(table, issuers, &mut taken))
+    let mut count = 0;
+    let routes = root.sections("routes", |table| {
+        count += 1;
+        settle(table, issuers, &mut taken)
+    });
+    let all = count > 0 && count == routes.len();
+    (routes, all)
 }
 
 fn settle(table: &mut Table<'_>, issuers: &Issuers, taken: &mut Taken) -> Option<RouteSettings> {
@@ -42,6 +48,7 @@ fn settle(table: &mut Table<'_>, issuers: &Issuers, taken: &mut Taken) -> Option
     let policy = demands::settle(table, issuers);
     let upgrades = upgrades(table);
     let identity_headers = identity_headers(table);
+    let cut_on_expiry = table.or("cut_on_expiry", true);
     Some(RouteSettings {
         name: name?.into(),
         path: path?,
@@ -51,6 +58,7 @@ fn settle(table: &mut Table<'_>, issuers: &Issuers, taken: &mut Taken) -> Option
         policy: policy?,
         upgrades,
         identity_headers,
+        cut_on_expiry,
     })
 }
 

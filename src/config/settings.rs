@@ -1,12 +1,13 @@
 //! What a configuration comes to: the settings of each part, and what holds only for several sections together.
 
 use std::net::SocketAddr;
+use std::sync::Arc;
 use std::time::Duration;
 
 use super::issuers::Issuers;
 use super::store::Staleness;
 use super::table::Table;
-use super::{admin, cache, issuers, listener, log, routes, store, upstream};
+use super::{admin, cache, issuers, listener, log, routes, sessions, store, token_endpoints, upstream};
 use crate::gateway;
 use crate::net;
 use crate::store::Backend;
@@ -32,6 +33,10 @@ pub struct Settings {
     pub verify: verify::Settings,
     /// The routes and how they are served.
     pub gateway: gateway::Settings,
+    /// What is kept of sessions.
+    pub sessions: crate::sessions::Settings,
+    /// How many sessions a user may have at an issuer, by its `iss`; the oldest ends. No entry: any number.
+    pub session_limits: Vec<(Arc<str>, u32)>,
     /// The log.
     pub log: telemetry::Settings,
     /// What is allowed, but ought to be known.
@@ -48,7 +53,9 @@ pub(super) fn settle(root: &mut Table<'_>) -> Option<Settings> {
     let cache = root.section("cache", cache::settle);
     let log = root.section("log", log::settle);
     let upstream = root.section("upstream", upstream::settle);
-    let routes = routes::settle_all(root, &issuers);
+    let sessions = root.section("sessions", sessions::settle);
+    let (routes, all) = routes::settle_all(root, &issuers);
+    let endpoint_warnings = token_endpoints::judge(root, &issuers.endpoints, all.then_some(&*routes));
     if !root.was_given("routes") {
         root.fault("routes", "is missing: without a route every request is answered 404");
     }
@@ -57,10 +64,12 @@ pub(super) fn settle(root: &mut Table<'_>) -> Option<Settings> {
     let (log, access_log) = log?;
     let (store, staleness) = store?;
     admin.store = scheme(&store.backend).into();
-    let warnings = warnings(&issuers, &admin_listener, &admin);
+    let mut warnings = warnings(&issuers, &admin_listener, &admin);
+    warnings.extend(endpoint_warnings);
     Some(Settings {
         gateway: gateway::Settings {
             routes,
+            token_endpoints: issuers.endpoints.into_iter().map(|placed| placed.endpoint).collect(),
             upstream: upstream?,
             timeouts: proxy.timeouts,
             limits: proxy.limits,
@@ -74,6 +83,8 @@ pub(super) fn settle(root: &mut Table<'_>) -> Option<Settings> {
         store,
         staleness,
         verify: verify::Settings { issuers: issuers.settled, cache: cache? },
+        sessions: sessions?,
+        session_limits: issuers.session_limits,
         log,
         warnings,
     })

@@ -82,6 +82,13 @@ fn article(noun: &str) -> String {
     format!("{} {noun}", if vowel { "an" } else { "a" })
 }
 
+/// Where something stands, for faults that show only when other sections are known.
+#[derive(Clone, Debug)]
+pub(super) struct Spot {
+    path: String,
+    line: Option<usize>,
+}
+
 /// A value that can be read from the file.
 pub(super) trait Read: Sized {
     /// Reads it; notes the fault and answers `None` when it is wrong.
@@ -128,9 +135,19 @@ impl<'a> Table<'a> {
 
     /// Notes a fault of the key `key`, or of the table when `key` is empty.
     pub(super) fn fault(&self, key: &str, text: impl Into<String>) {
+        self.fault_at(&self.spot(key), text);
+    }
+
+    /// Notes a fault at a spot, of any table of the file.
+    pub(super) fn fault_at(&self, spot: &Spot, text: impl Into<String>) {
+        self.source.fault(&spot.path, spot.line, text);
+    }
+
+    /// Where the key `key` stands, or the table when `key` is empty or not there.
+    pub(super) fn spot(&self, key: &str) -> Spot {
         let path = if key.is_empty() { self.path.clone() } else { self.path_of(key) };
         let own = self.lines.iter().find(|(known, _)| *known == key).map(|(_, line)| *line);
-        self.source.fault(&path, own.or(self.line), text);
+        Spot { path, line: own.or(self.line) }
     }
 
     /// Whether `key` was read and is there.

@@ -1,10 +1,14 @@
 //! The file as a whole: every fault at once, each at its place; every example good.
 
 use std::path::Path;
+use std::time::Duration;
 
 use proptest::prelude::*;
 
 use super::*;
+use crate::domain::SessionType;
+use crate::domain::TokenForm;
+use crate::gateway::token_endpoint::{ClientTrait, Preset, Rotation, TokenEndpoint};
 
 const GOOD: &str = r#"
 [[admin.credentials]]
@@ -196,17 +200,162 @@ fn callers_of_the_admin_side_are_told_apart() {
     );
 }
 
+/// An issuer with one token endpoint and a route that serves it.
+fn endpoint(lines: &str) -> String {
+    format!(
+        "[[issuers]]\nname = \"b\"\nissuer = \"https://b\"\naudiences = [\"a\"]\nmax_token_lifetime = \"1h\"\n\
+         max_refresh_token_lifetime = \"30d\"\n[[issuers.token_endpoints]]\n{lines}\n\
+         [[routes]]\npath = \"/oauth\"\nupstreams = [\"http://a\"]\nauth = \"none\"\n"
+    )
+}
+
+fn settled(text: &str) -> Settings {
+    read(&format!("{GOOD}{text}")).unwrap_or_else(|faults| panic!("{faults}"))
+}
+
 #[test]
-fn token_endpoints_are_read_but_do_nothing_yet() {
-    let endpoint =
-        "[[issuers]]\nname = \"b\"\nissuer = \"https://b\"\n[[issuers.token_endpoints]]\npath = \"/oauth/token\"\n";
-    assert_eq!(
-        also(&format!("{endpoint}refresh_token = \"form:refresh_token\"\nrotation = \"observe\"")),
-        Vec::<String>::new()
+fn a_token_endpoint_needs_its_path_and_nothing_else() {
+    let settings = settled(&endpoint("path = \"/oauth/token\""));
+    assert_eq!(settings.warnings, Vec::<String>::new());
+    let path = "/oauth/token".parse().unwrap();
+    assert_eq!(settings.gateway.token_endpoints, [TokenEndpoint::new("https://b".into(), "b".into(), path)]);
+    let issuer = &settings.verify.issuers[1];
+    assert!(issuer.has_token_endpoints && !issuer.missing_iss && !issuer.opaque_tokens);
+    assert_eq!(issuer.max_refresh_token_lifetime, Some(Duration::from_secs(30 * 24 * 3600)));
+    assert!(!settings.verify.issuers[0].has_token_endpoints);
+}
+
+#[test]
+fn what_stands_beside_a_preset_counts_more() {
+    let settings = settled(&endpoint(
+        "preset = \"privx\"\npath = \"/oauth/token\"\nrefresh_token = [\"json:/a\", \"form:b\"]\n\
+         rotation = \"enforce\"\ngrace = \"0s\"\ngrace_replays = 3\nsame_client = [\"address\"]\n\
+         token_form = \"base64\"\ntype = \"sso\"\n\
+         [issuers.token_endpoints.learn]\nsession = \"reply:/s\"\nuser = [\"id:sub\", \"request:user\"]\nusername = []",
+    ));
+    let [endpoint] = &settings.gateway.token_endpoints[..] else { panic!("one endpoint") };
+    assert_eq!(endpoint.refresh_token, ["json:/a", "form:b"].map(|place| place.parse().unwrap()));
+    assert_eq!((endpoint.rotation, endpoint.grace, endpoint.grace_replays), (Rotation::Enforce, Duration::ZERO, 3));
+    assert_eq!(endpoint.same_client, [ClientTrait::Address]);
+    assert_eq!((endpoint.token_form, endpoint.session_type), (TokenForm::Base64, SessionType::Sso));
+    assert_eq!(endpoint.learn.session, ["reply:/s".parse().unwrap()]);
+    assert_eq!((endpoint.learn.user.len(), endpoint.learn.username.len()), (2, 0));
+    assert_eq!(endpoint.learn.domain, Preset::PrivX.learn().domain, "what is not told is the preset's");
+}
+
+#[test]
+fn a_preset_knows_where_its_server_has_its_endpoints() {
+    let bluesky = "[[issuers]]\nname = \"b\"\nissuer = \"b\"\nverification = \"none\"\nmissing_iss = true\n\
+                   [[issuers.token_endpoints]]\npreset = \"bluesky\"\ngrace = \"1s\"\nrefresh_token = \"json:/token\"\n\
+                   [[routes]]\npath = \"/api/auth\"\nupstreams = [\"http://a\"]\nauth = \"none\"";
+    let settings = settled(bluesky);
+    let shown: Vec<_> =
+        settings.gateway.token_endpoints.iter().map(|e| (e.path.to_string(), e.refresh_token.len())).collect();
+    let expected = [("/api/auth/provider/*/token".to_owned(), 0), ("/api/auth/session/refresh".to_owned(), 1)];
+    assert_eq!(shown, expected, "the login only hands out, whatever is told of refresh tokens");
+    assert!(settings.gateway.token_endpoints.iter().all(|endpoint| endpoint.grace == Duration::from_secs(1)));
+    assert!(settings.verify.issuers[1].missing_iss);
+    assert!(settings.warnings.iter().any(|warning| warning.contains("max_refresh_token_lifetime is not set")));
+}
+
+#[test]
+fn all_faults_of_a_token_endpoint_are_reported_at_once() {
+    let found = also(&endpoint(
+        "preset = \"oauth\"\npath = \"/oauth/*x\"\nrefresh_token = [\"cookie:a\"]\nrotation = \"always\"\n\
+         grace = \"2m\"\ngrace_replays = 0\nsame_client = [\"face\"]\ntoken_form = \"hex\"\ntype = \"x\"\nrotatoin = 1\n\
+         [issuers.token_endpoints.learn]\nsession = \"header:X\"\naccess_token = \"id:sub\"\nuserr = []",
+    ));
+    let expected = [
+        "preset: unknown preset \"oauth\"",
+        "path: * stands for one whole segment",
+        "refresh_token[0]: \"cookie:a\" is no place",
+        "rotation: must be one of",
+        "grace: must lie between 0s and 1m",
+        "grace_replays: must lie between 1 and 100",
+        "same_client[0]: must be one of",
+        "token_form: must be one of",
+        "type: unknown type",
+        "rotatoin: is not a key of this version; did you mean rotation?",
+        "learn.session: \"header:X\" is no source",
+        "learn.access_token: must be reply:/POINTER",
+        "learn.userr: is not a key of this version; did you mean user?",
+    ];
+    for (fault, expected) in found.iter().zip(expected) {
+        assert!(fault.contains(&format!("issuers[1].token_endpoints[0].{expected}")), "{fault} is not {expected}");
+    }
+    assert_eq!(found.len(), expected.len(), "{found:#?}");
+}
+
+#[test]
+fn a_token_endpoint_must_be_reached_and_be_one() {
+    assert_fault(&endpoint("rotation = \"off\""), "token_endpoints[0].path: is missing");
+    assert_fault(
+        &endpoint("path = \"/oauth/token\"\nrefresh_token = []\nrotation = \"enforce\""),
+        "token_endpoints[0].rotation: cannot be enforced",
     );
-    assert_fault(&format!("{endpoint}rotation = \"always\""), "issuers[1].token_endpoints[0].rotation");
-    let settings = read(&format!("{GOOD}{endpoint}")).unwrap();
-    assert!(settings.warnings.iter().any(|warning| warning.contains("not active")), "{:?}", settings.warnings);
+    assert_fault(
+        &endpoint("path = \"/oauth/token\"\n[[issuers.token_endpoints]]\npath = \"/OAuth/*\""),
+        "token_endpoints[1].path: /OAuth/* could be the same path as /oauth/token",
+    );
+    assert_fault(&endpoint("path = \"/oauth/token\"\nsame_client = []"), "same_client: must name one trait");
+    let only_get =
+        endpoint("path = \"/oauth/token\"").replace("auth = \"none\"", "auth = \"none\"\nmethods = [\"GET\"]");
+    let unreached = faults(&format!("{GOOD}{only_get}").replace("path = \"/\"", "path = \"/x\""));
+    assert!(
+        unreached.len() == 1 && unreached[0].contains("path: no route serves this path with POST"),
+        "{unreached:?}"
+    );
+    let unreached = unreached[0].split(':').next().unwrap().parse::<usize>().unwrap();
+    assert_eq!(format!("{GOOD}{only_get}").lines().nth(unreached - 1), Some("path = \"/oauth/token\""));
+}
+
+#[test]
+fn a_faulty_route_is_not_missed() {
+    let text = endpoint("path = \"/oauth/token\"").replace("auth = \"none\"", "auth = \"none\"\nupgrades = [3]");
+    let found = faults(&format!("{GOOD}{text}").replace("path = \"/\"", "path = \"/x\"").replace("http://a", "a"));
+    assert!(found.iter().all(|fault| !fault.contains("no route serves")), "{found:?}");
+}
+
+#[test]
+fn a_token_endpoint_behind_a_token_is_worth_a_warning() {
+    let text = endpoint("path = \"/oauth/token\"").replace("auth = \"none\"", "auth = \"required\"");
+    assert!(settled(&text).warnings.iter().any(|warning| warning.contains("nobody gets a first token there")));
+}
+
+#[test]
+fn only_one_unverified_issuer_takes_what_names_none() {
+    let issuer = |name: &str, rest: &str| format!("[[issuers]]\nname = \"{name}\"\nissuer = \"{name}\"\n{rest}\n");
+    let taking = "verification = \"none\"\nmissing_iss = true\nopaque_tokens = true";
+    assert_eq!(also(&issuer("b", taking)), Vec::<String>::new());
+    let two = issuer("b", taking) + &issuer("c", taking);
+    assert_fault(&two, "issuers[2].missing_iss: is true for another issuer");
+    assert_fault(&two, "issuers[2].opaque_tokens: is true for another issuer");
+    assert_fault(&issuer("https://b", "opaque_tokens = true"), "issuers[1].opaque_tokens: is not a key");
+}
+
+#[test]
+fn sessions_have_bounds() {
+    let settings = settled("[sessions]\ntrack = false\nqueue = 7\nlast_seen = \"5s\"");
+    assert_eq!(settings.sessions, crate::sessions::Settings { track: false, queue: 7, every: Duration::from_secs(5) });
+    assert_eq!(settled("").sessions, crate::sessions::Settings::default());
+    assert_fault("[sessions]\nqueue = 0", "sessions.queue: must lie between");
+    let limited = GOOD.replace("max_token_lifetime", "max_sessions_per_user = 3\nmax_token_lifetime");
+    assert_eq!(read(&limited).unwrap().session_limits, [("https://id.example.com/".into(), 3)]);
+    assert!(faults(&limited.replace("= 3", "= 0"))[0].contains("issuers[0].max_sessions_per_user: must lie between"));
+}
+
+#[test]
+fn api_keys_have_places_of_their_own() {
+    let route = |keys: &str| format!("[[routes]]\npath = \"/b\"\nupstreams = [\"http://a\"]\n{keys}");
+    let settings = settled(&route("api_keys = [\"scheme:ApiKey\", \"header:X-API-Key\", \"cookie:key\"]"));
+    let shown: Vec<_> = settings.gateway.routes[1].policy.api_keys.iter().map(ToString::to_string).collect();
+    assert_eq!(shown, ["scheme:apikey", "header:x-api-key", "cookie:key"]);
+    assert!(settings.gateway.routes[0].policy.api_keys.is_empty());
+    assert_fault(&route("api_keys = [\"bearer\"]"), "api_keys: bearer is a place for tokens");
+    assert_fault(&route("api_keys = [\"scheme:Bearer\"]"), "api_keys[0]: ");
+    assert_fault(&route("tokens = [\"scheme:ApiKey\"]"), "tokens: have no scheme but bearer");
+    assert_fault(&route("tokens = [\"cookie:a\"]\napi_keys = [\"cookie:a\"]"), "one of the places for tokens");
+    assert_fault(&route("auth = \"none\"\napi_keys = [\"cookie:a\"]"), "api_keys: means nothing");
 }
 
 #[test]
@@ -255,20 +404,34 @@ proptest! {
         let (head, tail) = GOOD.split_at(cut);
         let _ = read(&format!("{head}{add}{tail}"));
     }
+}
 
-    #[test]
-    fn no_value_upsets_a_key(value in prop_oneof![
-        Just("1"), Just("-1"), Just("1.5"), Just("true"), Just("[]"), Just("{}"), Just("\"\""), Just("[[1]]"),
-        Just("1979-05-27"), Just("nan"), Just("0xffffffffffffffffffffffffffffffff"), Just("[{ a = 1 }]"),
-    ]) {
-        for line in std::fs::read_to_string("config/portcullis.toml").unwrap().lines() {
-            let Some((key, _)) = line.trim_start_matches("# ").split_once(" = ") else { continue };
-            for section in ["proxy", "proxy.timeouts", "proxy.limits", "admin", "store", "cache", "log", "upstream"] {
-                let _ = read(&format!("{GOOD}[{section}]\n{key} = {value}\n"));
-            }
-            for section in ["admin.credentials", "issuers", "routes"] {
-                let _ = read(&format!("{GOOD}[[{section}]]\n{key} = {value}\n"));
-            }
+#[test]
+fn no_value_upsets_a_key() {
+    let values = [
+        "1",
+        "-1",
+        "1.5",
+        "true",
+        "[]",
+        "{}",
+        "\"\"",
+        "[[1]]",
+        "1979-05-27",
+        "nan",
+        "0xffffffffffffffffffffffffffffffff",
+        "[{ a = 1 }]",
+    ];
+    let example = std::fs::read_to_string("config/portcullis.toml").unwrap();
+    let keys = example.lines().filter_map(|line| Some(line.trim_start_matches("# ").split_once(" = ")?.0));
+    let tables = ["proxy", "proxy.timeouts", "proxy.limits", "admin", "store", "sessions", "cache", "log", "upstream"];
+    let arrays = ["admin.credentials", "issuers", "issuers.token_endpoints", "routes"];
+    let headers = tables.map(|name| format!("[{name}]")).into_iter().chain(arrays.map(|name| format!("[[{name}]]")));
+    let learn = "[[issuers]]\n[[issuers.token_endpoints]]\n[issuers.token_endpoints.learn]".to_owned();
+    let headers: Vec<String> = headers.chain([learn]).collect();
+    for key in keys {
+        for (header, value) in headers.iter().flat_map(|header| values.map(|value| (header, value))) {
+            let _ = read(&format!("{GOOD}{header}\n{key} = {value}\n"));
         }
     }
 }

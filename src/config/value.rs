@@ -12,7 +12,8 @@ use ipnet::IpNet;
 use super::table::{Node, Read, Shown};
 use crate::admin::Fingerprint;
 use crate::admission::Place;
-use crate::domain::Right;
+use crate::domain::{Right, SessionType};
+use crate::gateway::token_endpoint::{EndpointPath, FieldPlace, Preset, Source};
 use crate::gateway::{HostPattern, RoutePath, UpstreamUrl};
 use crate::store::Backend;
 use crate::telemetry::Filter;
@@ -219,6 +220,11 @@ read_parsed! {
     HostPattern: "the name of a host",
     RoutePath: "a path such as \"/api\"",
     Place: "a place such as \"bearer\" or \"cookie:NAME\"",
+    EndpointPath: "a path such as \"/oauth/token\"",
+    FieldPlace: "a place such as \"form:refresh_token\"",
+    Preset: "the name of a preset",
+    Source: "a source such as \"reply:/session\"",
+    SessionType: "a type of session",
 }
 
 impl Read for Algorithm {
@@ -304,6 +310,17 @@ impl Read for SecretFile {
             return None;
         }
         Some(Self(Hidden(secret.to_owned())))
+    }
+}
+
+/// One value or an array of them.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub(super) struct Several<T>(pub(super) Vec<T>);
+
+impl<T: Read> Read for Several<T> {
+    fn read(node: &Node<'_>) -> Option<Self> {
+        let several = if node.value().is_array() { Vec::read(node) } else { T::read(node).map(|one| vec![one]) };
+        several.map(Self)
     }
 }
 

@@ -17,12 +17,16 @@
 //! | `portcullis_index_in_step` | | 1 when the index may be believed |
 //! | `portcullis_store_seconds` | `operation` | how long the store took |
 //! | `portcullis_store_errors_total` | `operation` | what the store could not do |
+//! | `portcullis_sightings_total` | `result` | what requests told of sessions: `queued`, `dropped` |
 //! | `portcullis_upstream_seconds` | `upstream` | from sending a request to the head of its answer |
 //! | `portcullis_upstream_errors_total` | `upstream`, `reason` | `connect`, `timeout`, `reset`, `protocol` |
 //! | `portcullis_upstream_retries_total` | `upstream` | requests sent anew because nothing of them had been sent |
 //! | `portcullis_open_connections` | `listener` | connections open now, by `proxy` and `admin` |
 //! | `portcullis_connections_total` | `listener`, `result` | connections `accepted`, `refused` for a limit, `failed` in a handshake |
 //! | `portcullis_tunnels` | | upgraded connections open now |
+//! | `portcullis_token_endpoint_total` | `issuer`, `result` | at token endpoints: answers `learned`, refresh tokens `dead`, `joined` to a redemption under way, `repeated` within the grace, `reused` after it |
+//! | `portcullis_open_exchanges` | | requests and tunnels with a token that are open now |
+//! | `portcullis_cut_total` | `reason` | exchanges ended because their token was `revoked` or had `expired` |
 //! | `portcullis_admin_requests_total` | `call`, `status` | admin calls by their route and status |
 //! | `portcullis_reloads_total` | `result` | configuration reloads: `ok`, `failed` |
 //! | `portcullis_panics_total` | | panics caught at a connection's edge; each is a bug |
@@ -75,12 +79,16 @@ pub struct Metrics {
     index_in_step: Gauge,
     store_seconds: Family<Operation, Histogram>,
     store_errors: Family<Operation, Counter>,
+    sightings: Family<CacheResult, Counter>,
     upstream_seconds: Family<OfUpstream, Histogram>,
     upstream_errors: Family<UpstreamReason, Counter>,
     upstream_retries: Family<OfUpstream, Counter>,
     connections: Family<OfListener, Gauge>,
     connections_total: Family<ListenerResult, Counter>,
     tunnels: Gauge,
+    token_endpoint: Family<IssuerResult, Counter>,
+    open_exchanges: Gauge,
+    cut: Family<Reason, Counter>,
     admin_requests: Family<CallStatus, Counter>,
     reloads: Family<CacheResult, Counter>,
     panics: Counter,
@@ -111,12 +119,16 @@ impl Metrics {
             index_in_step: Gauge::default(),
             store_seconds: Family::new_with_constructor(latencies),
             store_errors: Family::default(),
+            sightings: Family::default(),
             upstream_seconds: Family::new_with_constructor(latencies),
             upstream_errors: Family::default(),
             upstream_retries: Family::default(),
             connections: Family::default(),
             connections_total: Family::default(),
             tunnels: Gauge::default(),
+            token_endpoint: Family::default(),
+            open_exchanges: Gauge::default(),
+            cut: Family::default(),
             admin_requests: Family::default(),
             reloads: Family::default(),
             panics: Counter::default(),
@@ -141,6 +153,9 @@ impl Metrics {
         r.register("open_connections", "Connections open now", self.connections.clone());
         r.register("connections", "Connections accepted, refused, failed", self.connections_total.clone());
         r.register("tunnels", "Upgraded connections open now", self.tunnels.clone());
+        r.register("token_endpoint", "What became of requests at token endpoints", self.token_endpoint.clone());
+        r.register("open_exchanges", "Exchanges with a token open now", self.open_exchanges.clone());
+        r.register("cut", "Exchanges ended because their token died", self.cut.clone());
         r.register("admin_requests", "Admin calls", self.admin_requests.clone());
     }
 
@@ -157,6 +172,7 @@ impl Metrics {
         r.register("index_in_step", "1 when the index may be believed", self.index_in_step.clone());
         r.register("store_seconds", "How long the store took", self.store_seconds.clone());
         r.register("store_errors", "What the store could not do", self.store_errors.clone());
+        r.register("sightings", "What requests told of sessions", self.sightings.clone());
         r.register("reloads", "Configuration reloads", self.reloads.clone());
         r.register("panics", "Panics caught at a connection's edge", self.panics.clone());
     }
@@ -202,6 +218,11 @@ impl Metrics {
         self.introspections.get_or_create(&IssuerResult { issuer: issuer.clone(), result: result.into() }).inc();
     }
 
+    /// Something happened at a token endpoint.
+    pub fn token_endpoint(&self, issuer: &Arc<str>, result: &'static str) {
+        self.token_endpoint.get_or_create(&IssuerResult { issuer: issuer.clone(), result: result.into() }).inc();
+    }
+
     /// A key set was fetched, or not.
     pub fn key_fetch(&self, issuer: &Arc<str>, ok: bool) {
         let result = if ok { "ok" } else { "failed" };
@@ -226,6 +247,11 @@ impl Metrics {
         if !ok {
             self.store_errors.get_or_create(&operation).inc();
         }
+    }
+
+    /// A request told of a session; it was `queued`, or `dropped` because too much waited.
+    pub fn sighting(&self, result: &'static str) {
+        self.sightings.get_or_create(&CacheResult { result: result.into() }).inc();
     }
 
     /// An upstream answered after so long.
@@ -260,6 +286,16 @@ impl Metrics {
     #[must_use]
     pub fn tunnel(&self) -> Open {
         Open::new(self.tunnels.clone())
+    }
+
+    /// How many exchanges with a token are open.
+    pub fn open_exchanges(&self, open: usize) {
+        self.open_exchanges.set(gauge(open as u64));
+    }
+
+    /// So many exchanges were ended because their token was `revoked` or had `expired`.
+    pub fn cut(&self, reason: &'static str, exchanges: usize) {
+        self.cut.get_or_create(&Reason { reason: reason.into() }).inc_by(exchanges as u64);
     }
 
     /// An admin call was answered. `call` is the route's template, never the path.

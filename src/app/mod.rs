@@ -19,18 +19,23 @@ use tokio::task::JoinSet;
 
 use crate::admin::{self, Admin, Place, Readiness, RouteCheck, RouteVerdict};
 use crate::admission::{self, Auth, Gate, Policy};
+use crate::app::inventory::Inventory;
 use crate::clock::{SharedClock, SystemClock};
 use crate::config::Settings;
 use crate::control::{self, Control, Tokens};
 use crate::domain::{BearerToken, Claims, Denial, Revocation, TokenKind};
-use crate::gateway::{Gateway, GatewayError};
+use crate::gateway::{self, Gateway, GatewayError};
 use crate::index::Index;
+use crate::live::Live;
 use crate::net::client::{self, Client};
 use crate::net::{Drain, Handle, ListenError, Server};
+use crate::sessions::Bindings;
 use crate::store::{Store, StoreError};
 use crate::sync::{self, Follower};
 use crate::telemetry::{Metrics, Subscriber};
 use crate::verify::{Fetch, IssuerFacts, IssuerSettings, Verifier, VerifierError, VerifyError};
+
+mod inventory;
 
 /// How long the admin side may take to end, after the proxy has.
 const ADMIN_DRAIN: Duration = Duration::from_secs(2);
@@ -64,6 +69,7 @@ pub struct App {
     store: Store,
     index: Arc<Index>,
     follower: Follower,
+    inventory: Inventory,
     verifier: Arc<CurrentVerifier>,
     gateway: Arc<CurrentGateway>,
     admin: Arc<Admin>,
@@ -71,6 +77,56 @@ pub struct App {
     admin_listener: Listener,
     tunnels_closing: watch::Sender<bool>,
     servers: JoinSet<()>,
+}
+
+/// What everything else is built on.
+struct Core {
+    clock: SharedClock,
+    metrics: Arc<Metrics>,
+    index: Arc<Index>,
+    live: Arc<Live>,
+    verifier: Arc<CurrentVerifier>,
+}
+
+/// What is built on it, ready to serve.
+struct Built {
+    inventory: Inventory,
+    gateway: Arc<CurrentGateway>,
+    control: Arc<Control>,
+    servers: (Server, Server),
+    tunnels_closing: watch::Sender<bool>,
+}
+
+impl Core {
+    async fn build(&self, settings: &Settings, store: &Store, follower: &Follower) -> Result<Built, AppError> {
+        let Self { clock, metrics, index, live, verifier } = self;
+        follower.loaded().await?;
+        let servers = bind(settings, metrics)?;
+        let control_settings = control::Settings::default();
+        let seen = (index.clone(), live.clone());
+        let control = Control::new(store, seen, verifier.clone(), clock.clone(), control_settings);
+        let inventory = Inventory::start(settings, &store.sessions, &control, clock, metrics).await?;
+        let (tunnels_closing, closing) = watch::channel(false);
+        let parts = gateway::Parts {
+            gate: gate(settings, index, &verifier.0.load_full(), &inventory.bindings),
+            live: live.clone(),
+            book: inventory.book.clone(),
+            tracker: inventory.tracker.clone(),
+            metrics: metrics.clone(),
+            clock: clock.clone(),
+            closing,
+        };
+        match Gateway::new(settings.gateway.clone(), parts) {
+            Ok(gateway) => {
+                let gateway = CurrentGateway { gateway: ArcSwap::new(gateway), verifier: verifier.clone() };
+                Ok(Built { inventory, gateway: Arc::new(gateway), control, servers, tunnels_closing })
+            }
+            Err(error) => {
+                inventory.stop().await;
+                Err(error.into())
+            }
+        }
+    }
 }
 
 /// One of the two listeners.
@@ -99,40 +155,46 @@ impl App {
         let index = Index::new(clock.clone(), settings.staleness.max, random_secret()?);
         let verifier = Verifier::new(settings.verify.clone(), &caller_of, clock.clone(), metrics.clone())?;
         let verifier = Arc::new(CurrentVerifier(ArcSwap::from_pointee(verifier)));
-        let (tunnels_closing, closing) = watch::channel(false);
-        let gate = gate(&settings, &index, &verifier.0.load_full());
-        let gateway = Gateway::new(settings.gateway.clone(), gate, metrics.clone(), clock.clone(), closing)?;
-        let gateway = Arc::new(CurrentGateway { gateway: ArcSwap::new(gateway), verifier: verifier.clone() });
+        let live = Live::new(metrics.clone());
         let store = Store::open(&settings.store, clock.clone(), metrics.clone()).await?;
-        let follower = follow(&store, &index, &clock, &metrics, &verifier);
-        let servers = match load_and_bind(&follower, &settings, &metrics).await {
-            Ok(servers) => servers,
+        let follower = follow(&store, (&index, &live), &clock, &metrics, &verifier);
+        let core = Core { clock, metrics, index, live, verifier };
+        match core.build(&settings, &store, &follower).await {
+            Ok(built) => Ok(Self::assemble(core, built, (settings, subscriber), (store, follower))),
             Err(error) => {
                 follower.stop().await;
                 store.close().await;
-                return Err(error);
+                Err(error)
             }
-        };
+        }
+    }
+
+    fn assemble(
+        core: Core,
+        built: Built,
+        (settings, subscriber): (Settings, Option<Subscriber>),
+        (store, follower): (Store, Follower),
+    ) -> Self {
+        let Built { inventory, gateway, control, servers, tunnels_closing } = built;
         let [proxy, admin_listener] = [Listener::of(&servers.0), Listener::of(&servers.1)];
-        let control =
-            Control::new(&store, index.clone(), verifier.clone(), clock.clone(), control::Settings::default());
         let parts = admin::Parts {
             control,
-            verifier: verifier.0.load_full(),
-            metrics: metrics.clone(),
-            clock,
+            verifier: core.verifier.0.load_full(),
+            metrics: core.metrics.clone(),
+            clock: core.clock,
             readiness: Arc::new(Draining(proxy.drain.clone())),
             routes: Some(gateway.clone()),
         };
         let admin = Admin::new(parts, admin_settings(&settings));
         let mut app = Self {
             settings: Mutex::new(settings),
-            metrics,
+            metrics: core.metrics,
             subscriber,
             store,
-            index,
+            index: core.index,
             follower,
-            verifier,
+            inventory,
+            verifier: core.verifier,
             gateway,
             admin,
             proxy,
@@ -141,7 +203,7 @@ impl App {
             servers: JoinSet::new(),
         };
         app.serve(servers);
-        Ok(app)
+        app
     }
 
     fn serve(&mut self, (proxy, admin): (Server, Server)) {
@@ -190,11 +252,12 @@ impl App {
         let proxy = self.proxy.handle.prepare(settings.proxy.clone())?;
         let admin_listener = self.admin_listener.handle.prepare(settings.admin_listener.clone())?;
         let verifier = Arc::new(self.verifier.0.load().succeed(settings.verify.clone(), &caller_of)?);
-        let gate = gate(&settings, &self.index, &verifier);
+        let gate = gate(&settings, &self.index, &verifier, &self.inventory.bindings);
         let gateway = self.gateway.gateway.load().succeed(settings.gateway.clone(), gate)?;
         // From here on nothing can fail.
         self.verifier.0.store(verifier.clone());
         self.gateway.gateway.store(gateway);
+        self.inventory.configure(&settings);
         self.admin.replace(admin_settings(&settings), verifier);
         self.proxy.handle.install(proxy);
         self.admin_listener.handle.install(admin_listener);
@@ -220,6 +283,7 @@ impl App {
         self.admin.close();
         self.admin_listener.drain.finish(ADMIN_DRAIN).await;
         self.servers.shutdown().await;
+        self.inventory.stop().await;
         self.follower.stop().await;
         self.store.close().await;
     }
@@ -237,15 +301,18 @@ fn caller_of(issuer: &IssuerSettings) -> Result<Arc<dyn Fetch>, Box<dyn std::err
     Ok(Arc::new(Client::new(&settings)?))
 }
 
-fn gate(settings: &Settings, index: &Arc<Index>, verifier: &Arc<Verifier>) -> Arc<Gate> {
+fn gate(settings: &Settings, index: &Arc<Index>, verifier: &Arc<Verifier>, bindings: &Arc<Bindings>) -> Arc<Gate> {
     let admission = admission::Settings { when_stale: settings.staleness.then };
-    Arc::new(Gate::new(admission, index.clone(), verifier.clone()))
+    let gate = Gate::new(admission, index.clone(), verifier.clone());
+    let taught: Vec<_> = settings.verify.issuers.iter().filter(|issuer| issuer.has_token_endpoints).collect();
+    let taught = taught.into_iter().map(|issuer| issuer.issuer.clone()).collect();
+    Arc::new(gate.learning(bindings.clone(), taught))
 }
 
 /// The follower, which tells the verifier of what changed, so that no introspection answer outlives a revocation.
 fn follow(
     store: &Store,
-    index: &Arc<Index>,
+    (index, live): (&Arc<Index>, &Arc<Live>),
     clock: &SharedClock,
     metrics: &Arc<Metrics>,
     verifier: &Arc<CurrentVerifier>,
@@ -253,15 +320,11 @@ fn follow(
     let verifier = verifier.clone();
     let on_change: sync::OnChange = Arc::new(move |change| verifier.0.load().purge(change));
     let settings = sync::Settings::default();
-    Follower::start(store.log.clone(), index.clone(), clock.clone(), metrics.clone(), on_change, settings)
+    let parts = (index.clone(), live.clone());
+    Follower::start(store.log.clone(), parts, clock.clone(), metrics.clone(), on_change, settings)
 }
 
-async fn load_and_bind(
-    follower: &Follower,
-    settings: &Settings,
-    metrics: &Arc<Metrics>,
-) -> Result<(Server, Server), AppError> {
-    follower.loaded().await?;
+fn bind(settings: &Settings, metrics: &Arc<Metrics>) -> Result<(Server, Server), AppError> {
     let proxy = Server::bind("proxy", settings.proxy.clone(), metrics.clone())?;
     let admin = Server::bind("admin", settings.admin_listener.clone(), metrics.clone())?;
     Ok((proxy, admin))
@@ -290,11 +353,13 @@ fn keep_fixed(settings: &mut Settings, current: &Settings) -> Vec<&'static str> 
     keep("admin.listen", settings.admin_listener.listen == current.admin_listener.listen);
     keep("store.url", settings.store == current.store);
     keep("store.max_staleness", settings.staleness.max == current.staleness.max);
+    keep("sessions.queue", settings.sessions.queue == current.sessions.queue);
     settings.proxy.listen = current.proxy.listen;
     settings.admin_listener.listen = current.admin_listener.listen;
     settings.store = current.store.clone();
     settings.admin.store = current.admin.store.clone();
     settings.staleness.max = current.staleness.max;
+    settings.sessions.queue = current.sessions.queue;
     restart
 }
 

@@ -45,7 +45,7 @@ export class Browser {
   }
 
   /** Logs in by the authorization code flow with PKCE; resolves with the token endpoint's answer. */
-  async login({ issuer, clientId, clientSecret, scope, resource, user, nonce, prompt }) {
+  async login({ issuer, via, clientId, clientSecret, scope, resource, user, nonce, prompt }) {
     const verifier = randomBytes(32).toString('base64url');
     const state = randomBytes(12).toString('base64url');
     const query = new URLSearchParams({
@@ -66,7 +66,7 @@ export class Browser {
     if (!answer?.get('code') || answer.get('state') !== state) {
       throw new Error(`no code: ${answer ? answer : `${arrived.status} ${arrived.text}`}`);
     }
-    return requestTokens(issuer, { clientId, clientSecret }, {
+    return requestTokens(via ?? issuer, { clientId, clientSecret }, {
       grant_type: 'authorization_code',
       code: answer.get('code'),
       redirect_uri: CALLBACK,
@@ -89,13 +89,13 @@ export class Browser {
   }
 }
 
-/** Posts to the token endpoint as the client; throws the error answer. */
-export async function requestTokens(issuer, { clientId, clientSecret }, form) {
+/** Posts to the token endpoint below `base` as the client; throws the error answer. */
+export async function requestTokens(base, { clientId, clientSecret }, form) {
   const headers = { 'content-type': 'application/x-www-form-urlencoded' };
   const body = new URLSearchParams(form);
   if (clientSecret) headers.authorization = `Basic ${btoa(`${clientId}:${clientSecret}`)}`;
   else body.set('client_id', clientId);
-  const response = await fetch(`${issuer}/token`, { method: 'POST', headers, body: body.toString() });
+  const response = await fetch(`${base}/token`, { method: 'POST', headers, body: body.toString() });
   const answer = await response.json();
   if (!response.ok) throw new Error(`token endpoint: ${response.status} ${JSON.stringify(answer)}`);
   return answer;

@@ -3,7 +3,7 @@
 import assert from 'node:assert/strict';
 import { spawn } from 'node:child_process';
 import { once } from 'node:events';
-import { createServer } from 'node:http';
+import { createServer, request as connect } from 'node:http';
 import { createInterface } from 'node:readline';
 import { fileURLToPath } from 'node:url';
 import { createRemoteJWKSet, decodeProtectedHeader, jwtVerify } from 'jose';
@@ -20,14 +20,17 @@ await once(application, 'listening');
 const backchannel = `http://127.0.0.1:${application.address().port}/backchannel`;
 
 const script = fileURLToPath(new URL('provider.mjs', import.meta.url));
-const child = spawn(process.execPath, [script, '--access-ttl', '120', '--backchannel-logout-uri', backchannel], { stdio: ['pipe', 'pipe', 'inherit'] });
-child.once('exit', (code) => process.exit(code || 1));
-const [line] = await once(createInterface({ input: child.stdout }), 'line');
-child.removeAllListeners('exit');
-const idp = JSON.parse(line);
+async function start(...options) {
+  const child = spawn(process.execPath, [script, ...options], { stdio: ['pipe', 'pipe', 'inherit'] });
+  child.once('exit', (code) => process.exit(code || 1));
+  const [line] = await once(createInterface({ input: child.stdout }), 'line');
+  child.removeAllListeners('exit');
+  return [child, JSON.parse(line)];
+}
+const [child, idp] = await start('--access-ttl', '120', '--backchannel-logout-uri', backchannel);
 
-async function post(path, body) {
-  const response = await fetch(idp.issuer + path, { method: 'POST', body: JSON.stringify(body) });
+async function post(path, body, { issuer } = idp) {
+  const response = await fetch(issuer + path, { method: 'POST', body: JSON.stringify(body) });
   const answer = await response.json();
   assert.equal(response.status, 200, `${path}: ${JSON.stringify(answer)}`);
   return answer;
@@ -37,6 +40,7 @@ const form = (path, fields, headers = {}) => fetch(idp.issuer + path, {
   headers: { 'content-type': 'application/x-www-form-urlencoded', ...headers },
   body: new URLSearchParams(fields).toString(),
 });
+const refresh = (token) => form('/token', { grant_type: 'refresh_token', refresh_token: token, client_id: 'web' });
 const gateway = { authorization: `Basic ${btoa('gateway:gateway-secret')}` };
 const introspect = async (token) => (await form('/token/introspection', { token }, gateway)).json();
 const record = async () => (await fetch(`${idp.issuer}/test/record`)).json();
@@ -76,15 +80,55 @@ const checks = {
   },
   async 'a refresh keeps session and algorithm, and is good once'() {
     const alice = await post('/test/login', { user: 'alice', alg: 'ES256', ttl: 7 });
-    const answer = await (await form('/token', { grant_type: 'refresh_token', refresh_token: alice.refresh_token, client_id: 'web' })).json();
+    const answer = await (await refresh(alice.refresh_token)).json();
     const { payload, protectedHeader } = await verify(answer.access_token);
     assert.equal(protectedHeader.alg, 'ES256');
     assert.equal(payload.sid, alice.sid);
     assert.equal(payload.exp - payload.iat, 7);
     assert.notEqual(answer.refresh_token, alice.refresh_token);
-    const replay = await form('/token', { grant_type: 'refresh_token', refresh_token: alice.refresh_token, client_id: 'web' });
+    const replay = await refresh(alice.refresh_token);
     assert.equal(replay.status, 400);
     assert.equal((await replay.json()).error, 'invalid_grant');
+  },
+  async 'a replayed refresh token takes its whole grant along'() {
+    const alice = await post('/test/login', { user: 'alice' });
+    const elsewhere = await post('/test/login', { user: 'alice' });
+    const successor = await (await refresh(alice.refresh_token)).json();
+    assert.equal((await refresh(alice.refresh_token)).status, 400);
+    assert.equal((await refresh(successor.refresh_token)).status, 400);
+    assert.equal((await refresh(elsewhere.refresh_token)).status, 200);
+  },
+  async 'without rotation a refresh token stays what it is'() {
+    const [lenient, other] = await start('--rotate-refresh', 'false', '--refresh-ttl', '60');
+    for (const alg of ['ES256', 'opaque']) {
+      const alice = await post('/test/login', { user: 'alice', alg, client_id: 'mobile' }, other);
+      for (let n = 0; n < 2; n += 1) {
+        const again = await post('/test/refresh', { refresh_token: alice.refresh_token, client_id: 'mobile' }, other);
+        assert.equal(again.refresh_token, alice.refresh_token);
+        assert.notEqual(again.access_token, alice.access_token);
+      }
+    }
+    lenient.stdin.end();
+  },
+  async 'the token endpoint answers by any name a proxy gives it'() {
+    const seen = [];
+    const proxy = createServer((request, response) => {
+      seen.push(request.url);
+      const headers = { ...request.headers, host: 'gate.test', 'x-forwarded-proto': 'https', 'x-forwarded-host': 'gate.test', 'x-forwarded-for': '192.0.2.1', forwarded: 'for=192.0.2.1;proto=https;host=gate.test' };
+      const onwards = connect(idp.issuer + request.url, { method: request.method, headers }, (answer) => {
+        response.writeHead(answer.statusCode, answer.headers);
+        answer.pipe(response);
+      });
+      request.pipe(onwards);
+    }).listen(0, '127.0.0.1');
+    await once(proxy, 'listening');
+    const via = `http://127.0.0.1:${proxy.address().port}`;
+    const alice = await post('/test/login', { user: 'alice', via });
+    const renewed = await post('/test/refresh', { refresh_token: alice.refresh_token, via });
+    await verify(renewed.access_token);
+    assert.deepEqual(seen, ['/token', '/token']);
+    proxy.close();
+    proxy.closeAllConnections();
   },
   async 'a client with a secret logs in too'() {
     assert.ok((await post('/test/login', { user: 'bob', client_id: 'web-secret' })).refresh_token);

@@ -7,14 +7,17 @@
 // Besides the standard endpoints (/.well-known/openid-configuration, /jwks, /token, /token/introspection,
 // /token/revocation, /session/end) it answers, in JSON:
 //
-//   POST /test/login    {user, client_id?, alg?, ttl?, aud?, claims?, device_id?, scope?, resource?, browser?}
+//   POST /test/login    {user, client_id?, alg?, ttl?, aud?, claims?, device_id?, scope?, resource?, browser?, via?}
 //   POST /test/machine  {alg?, ttl?, aud?, claims?, scope?, resource?}       client credentials of `machine`
-//   POST /test/refresh  {refresh_token, client_id?}
+//   POST /test/refresh  {refresh_token, client_id?, via?}
 //   POST /test/logout   {browser, client_id?}                                 with back-channel logout
 //   POST /test/rotate   {alg?, drop_old?}                                     a new key signs from now on
 //   POST /test/fail     {jwks|introspection|token|discovery: MODE}            MODE: true (500), a status, "hang",
 //                                                                             "close", "garbage", {delay_ms}, false
 //   GET|DELETE /test/record                                                   requests seen, by endpoint
+//
+// `via` is the base URL at which the client asks for its tokens when a gateway stands in between; the browser's part
+// of a login always comes here directly, as the issuer's name says.
 
 import { randomBytes } from 'node:crypto';
 import { createServer } from 'node:http';
@@ -93,6 +96,7 @@ async function login(body) {
   const clientId = body.client_id ?? 'web';
   const tokens = await browsers.get(handleName).login({
     issuer,
+    via: body.via,
     clientId,
     clientSecret: SECRETS[clientId],
     scope: body.scope ?? `openid profile ${RESOURCE_SCOPES}`,
@@ -119,7 +123,7 @@ const BACK_DOOR = {
   'POST /test/refresh': async (body) => {
     const clientId = body.client_id ?? 'web';
     const form = { grant_type: 'refresh_token', refresh_token: body.refresh_token };
-    const tokens = await requestTokens(issuer, { clientId, clientSecret: SECRETS[clientId] }, form);
+    const tokens = await requestTokens(body.via ?? issuer, { clientId, clientSecret: SECRETS[clientId] }, form);
     return { ...tokens, ...described(tokens) };
   },
   'POST /test/logout': async (body) => {

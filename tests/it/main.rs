@@ -3,17 +3,23 @@
 
 mod acknowledged;
 mod admin_side;
+mod bluesky;
 mod clients;
 mod command_line;
 mod durable;
 mod identity;
+mod learned;
 mod malformed;
 mod nginx;
+mod open_connections;
 mod provider;
 mod proxying;
 mod reencoded;
+mod refresh_tokens;
 mod reload;
 mod revoked;
 mod rig;
+mod rotation;
 mod selectors;
+mod sessions;
 mod store_trouble;

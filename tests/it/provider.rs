@@ -3,7 +3,7 @@
 
 use serde_json::{Value, json};
 
-use crate::rig::idp::Idp;
+use crate::rig::idp::{Idp, Login, refresh};
 use crate::rig::{Rig, get, now, within};
 
 /// A gateway that trusts the provider by discovery.
@@ -196,4 +196,105 @@ async fn a_gateway_starts_although_its_issuer_is_down_and_recovers() {
     assert!(!blind.header("retry-after").is_empty());
     rig.issuer.fail_jwks(false);
     within("the recovery", async { while rig.get("/", &token).await.status != 200 {} }).await;
+}
+
+/// The provider is an upstream like any other: codes and refresh tokens may be redeemed through the gate.
+#[tokio::test]
+async fn its_token_endpoint_works_behind_the_gate() {
+    for rotating in [true, false] {
+        let idp = Idp::with(&["--rotate-refresh", &rotating.to_string(), "--access-ttl", "120"]).await;
+        let routes = "[[routes]]\npath = '/token'\nupstreams = ['{idp}']\nauth = 'none'\n\
+            [[routes]]\npath = '/'\nupstreams = ['{upstream}']\n";
+        let rig = trusting(&idp, routes).await;
+        for (client, alg) in [("web", "ES256"), ("mobile", "opaque")] {
+            let via = Some(rig.gateway.proxy);
+            let alice = idp.log_in(Login { client, alg, via, ..Login::default() }).await;
+            let renewed = refresh(rig.gateway.proxy, client, &alice.refresh).await;
+            assert_eq!(renewed.status, 200, "{}", renewed.text());
+            let renewed = renewed.json();
+            assert_eq!(text(&renewed, "refresh_token") != alice.refresh, rotating, "{client}");
+            for token in [&*alice.access, text(&renewed, "access_token")] {
+                assert_eq!(rig.get("/", token).await.status == 200, alg == "ES256", "{alg}");
+            }
+            assert_eq!(rig.get("/", &alice.id).await.status, 401, "an ID token");
+            let again = refresh(idp.address(), client, &alice.refresh).await;
+            assert_eq!(again.status == 400, rotating, "{}", again.text());
+            idp.post("/test/logout", json!({"browser": alice.browser, "client_id": client})).await;
+            assert!(!alice.session.is_empty());
+        }
+    }
+}
+
+/// Where codes and refresh tokens are redeemed through the gate.
+const GUARDED: &str = "[[issuers.token_endpoints]]\npath = '/token'\n\
+    [[routes]]\npath = '/token'\nupstreams = ['{idp}']\nauth = 'none'\n\
+    [[routes]]\npath = '/'\nupstreams = ['{upstream}']\n";
+
+/// A gateway that guards the provider's token endpoint too, and trusts its JWTs or asks about opaque tokens.
+async fn guarding(idp: &Idp, opaque: bool, endpoint: &str) -> Rig {
+    let builder = Rig::builder().await.word("idp", idp.issuer()).word("ask", idp.text("introspection_endpoint"));
+    builder.folder().write("secret", "gateway-secret\n");
+    let verified = if opaque {
+        "verification = 'introspection'\nintrospection_url = '{ask}'\nintrospection_client_id = 'gateway'\n\
+         introspection_client_secret_file = '{folder}/secret'\n"
+    } else {
+        "algorithms = ['ES256']\ntoken_type = 'at+jwt'\nclaims = { client = 'client_id' }\n"
+    };
+    let settings = format!(
+        "[[issuers]]\nname = 'idp'\nissuer = '{{idp}}'\naudiences = ['api']\nleeway = '5s'\nmax_token_lifetime = '1h'\n\
+         max_refresh_token_lifetime = '1h'\n{verified}{}",
+        GUARDED.replace("'/token'\n[[routes", &format!("'/token'\n{endpoint}\n[[routes"))
+    );
+    builder.config(&settings).start().await
+}
+
+#[tokio::test]
+async fn a_sessions_end_takes_its_refresh_tokens_along_rotating_or_not_opaque_or_jwt() {
+    for rotating in [true, false] {
+        let idp = Idp::with(&["--rotate-refresh", &rotating.to_string(), "--access-ttl", "120"]).await;
+        for (client, alg) in [("web", "ES256"), ("mobile", "opaque")] {
+            let rig = guarding(&idp, alg == "opaque", "").await;
+            let wanted = Login { client, alg, via: Some(rig.gateway.proxy), ..Login::default() };
+            let (alice, elsewhere) = (idp.log_in(wanted).await, idp.log_in(wanted).await);
+            let renewed = refresh(rig.gateway.proxy, client, &alice.refresh).await.json();
+            let access = [&*alice.access, text(&renewed, "access_token")];
+            for token in access {
+                assert_eq!(rig.get("/", token).await.status, 200, "{alg}");
+            }
+            let shown = rig.admin.get(&format!("/v1/sessions/{}", alice.session)).await;
+            assert_eq!(shown["user"], "u-alice");
+            let ended = rig.admin.call("DELETE", &format!("/v1/sessions/{}", alice.session), None).await;
+            assert_eq!(ended.status, 201, "{}", ended.text());
+            let asked = idp.asked("token").await;
+            for token in [&*alice.refresh, text(&renewed, "refresh_token")] {
+                let answer = refresh(rig.gateway.proxy, client, token).await;
+                assert_eq!((answer.status, answer.json()["error"].as_str()), (400, Some("invalid_grant")), "{alg}");
+                assert_eq!(answer.header("cache-control"), "no-store");
+            }
+            assert_eq!(idp.asked("token").await, asked, "{alg}: the provider heard of it");
+            for token in access {
+                assert_eq!(rig.get("/", token).await.status, 401, "{alg}, rotating {rotating}");
+            }
+            assert_eq!(rig.get("/", &elsewhere.access).await.status, 200, "{alg}: the other login");
+            assert_eq!(refresh(rig.gateway.proxy, client, &elsewhere.refresh).await.status, 200, "{alg}");
+        }
+    }
+}
+
+/// The provider ends a grant whose refresh token comes twice; behind the gate two tabs never get that far.
+#[tokio::test]
+async fn two_tabs_at_a_rotating_provider_stay_logged_in() {
+    let idp = Idp::with(&["--rotate-refresh", "true"]).await;
+    let rig = guarding(&idp, false, "rotation = 'enforce'").await;
+    let wanted = Login { via: Some(rig.gateway.proxy), ..Login::default() };
+    let mut current = idp.log_in(wanted).await.refresh;
+    for _ in 0..5 {
+        let tab = || refresh(rig.gateway.proxy, "web", &current);
+        let (first, second) = tokio::join!(tab(), tab());
+        assert_eq!((first.status, &first.body), (200, &second.body), "{}", second.text());
+        let again = tab().await;
+        assert_eq!((again.status, &again.body), (200, &first.body));
+        assert_eq!(rig.get("/", text(&first.json(), "access_token")).await.status, 200);
+        current = text(&first.json(), "refresh_token").to_owned();
+    }
 }

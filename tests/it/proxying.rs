@@ -449,3 +449,27 @@ async fn every_answer_has_a_request_id_that_the_upstream_saw() {
     assert!(!id.is_empty());
     assert_eq!(rig.upstream.last().header("x-request-id"), Some(id.as_str()));
 }
+
+/// Clients that send a body after its head, as most do, must not lose their next request to a connection that just closes.
+#[tokio::test]
+async fn a_refusal_before_the_body_came_says_so_when_the_connection_ends() {
+    use tokio::io::{AsyncReadExt, AsyncWriteExt};
+    let rig = Rig::start().await;
+    let mut stream = tokio::net::TcpStream::connect(rig.gateway.proxy).await.unwrap();
+    let head = "POST / HTTP/1.1\r\nHost: localhost\r\nAuthorization: Bearer a.b.c\r\nContent-Length: 2\r\n\r\n";
+    stream.write_all(head.as_bytes()).await.unwrap();
+    let mut answer = String::new();
+    while !answer.contains("\r\n\r\n") {
+        let mut piece = [0; 4096];
+        let length = crate::rig::within("the refusal", stream.read(&mut piece)).await.unwrap();
+        assert!(length > 0, "closed: {answer}");
+        answer += std::str::from_utf8(&piece[..length]).unwrap();
+    }
+    assert!(answer.starts_with("HTTP/1.1 401"), "{answer}");
+    if !answer.to_ascii_lowercase().contains("connection: close") {
+        stream.write_all(format!("{{}}{head}{{}}").as_bytes()).await.unwrap();
+        let mut piece = [0; 4096];
+        let length = crate::rig::within("the second refusal", stream.read(&mut piece)).await.unwrap();
+        assert!(piece[..length].starts_with(b"HTTP/1.1 401"), "closed without a word");
+    }
+}

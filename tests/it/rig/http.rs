@@ -6,7 +6,7 @@ use std::sync::Arc;
 use http_body_util::BodyExt;
 use hyper::body::{Bytes, Incoming};
 use hyper::client::conn::{http1, http2};
-use hyper::header::{AUTHORIZATION, HOST};
+use hyper::header::{AUTHORIZATION, CONTENT_TYPE, HOST};
 use hyper::{HeaderMap, Request, Response, Uri};
 use hyper_util::rt::{TokioExecutor, TokioIo};
 use rustls::ClientConfig;
@@ -168,4 +168,27 @@ pub(crate) fn get(path: &str, token: &str) -> Request<Body> {
 pub(crate) fn with_token(method: &str, path: &str, token: &str, body: impl Into<Bytes>) -> Request<Body> {
     let request = Request::builder().method(method).uri(path).header(AUTHORIZATION, format!("Bearer {token}"));
     request.body(full(body)).unwrap()
+}
+
+/// A `POST` of form fields.
+pub(crate) fn form(path: &str, fields: &[(&str, &str)]) -> Request<Body> {
+    let pairs = fields.iter().map(|(name, value)| format!("{}={}", encoded(name), encoded(value)));
+    posted(path, "application/x-www-form-urlencoded", pairs.collect::<Vec<_>>().join("&"))
+}
+
+/// A `POST` of this content under this media type.
+pub(crate) fn posted(path: &str, media: &str, content: impl Into<Bytes>) -> Request<Body> {
+    Request::post(path).header(CONTENT_TYPE, media).body(full(content)).unwrap()
+}
+
+/// One request over a connection of its own to whoever listens there.
+pub(crate) async fn ask(address: SocketAddr, request: Request<Body>) -> Answer {
+    let mut connection = Connection::open(address, Wire::H1, None).await.expect("it takes connections");
+    connection.send(request).await.expect("it answers")
+}
+
+/// A text as a form spells it, every doubtful byte encoded.
+fn encoded(text: &str) -> String {
+    let plain = |byte: u8| byte.is_ascii_alphanumeric() || b"-_.".contains(&byte);
+    text.bytes().map(|byte| if plain(byte) { char::from(byte).to_string() } else { format!("%{byte:02X}") }).collect()
 }

@@ -30,11 +30,17 @@ impl Token {
 
 /// An issuer with its key set on loopback.
 pub(crate) struct Issuer {
-    pub(crate) iss: String,
-    keys: Arc<Mutex<Vec<Key>>>,
+    signer: Signer,
     state: Arc<State>,
     server: Server,
-    serial: AtomicU32,
+}
+
+/// An issuer's hand: what signs in its name, wherever that is done.
+#[derive(Clone)]
+pub(crate) struct Signer {
+    iss: String,
+    keys: Arc<Mutex<Vec<Key>>>,
+    serial: Arc<AtomicU32>,
 }
 
 #[derive(Debug, Default)]
@@ -47,8 +53,9 @@ impl Issuer {
     /// An issuer of that `iss`, with an ES256 key.
     pub(crate) async fn start(iss: &str) -> Self {
         let keys = Arc::new(Mutex::new(vec![Key::new("k0", Alg::Es256)]));
+        let signer = Signer { iss: iss.to_owned(), keys: keys.clone(), serial: Arc::default() };
         let state = Arc::new(State::default());
-        let (served, counted) = (keys.clone(), state.clone());
+        let (served, counted) = (keys, state.clone());
         let server = Server::start(None, move |_| {
             counted.fetches.fetch_add(1, Ordering::SeqCst);
             let jwks: Vec<Value> = served.lock().unwrap().iter().map(Key::jwk).collect();
@@ -58,7 +65,7 @@ impl Issuer {
             let answer = Response::builder().status(status).header("content-type", "application/json");
             std::future::ready(answer.body(full(body)).unwrap())
         });
-        Self { iss: iss.to_owned(), keys, state, server: server.await, serial: AtomicU32::new(0) }
+        Self { signer, state, server: server.await }
     }
 
     pub(crate) fn jwks_url(&self) -> String {
@@ -77,20 +84,47 @@ impl Issuer {
 
     /// Adds a key that signs from now on; the others stay in the set.
     pub(crate) fn add_key(&self, alg: Alg) -> String {
-        let mut keys = self.keys.lock().unwrap();
-        let kid = format!("k{}", self.serial.fetch_add(1, Ordering::SeqCst) + 1);
+        let mut keys = self.signer.keys.lock().unwrap();
+        let kid = format!("k{}", self.signer.next() + 1);
         keys.insert(0, Key::new(&kid, alg));
         kid
     }
 
+    /// What signs in its name elsewhere.
+    pub(crate) fn signer(&self) -> Signer {
+        self.signer.clone()
+    }
+
     /// A token good for ten minutes with these claims beside the usual ones; `null` leaves a usual one out.
     pub(crate) fn token(&self, claims: Value) -> Token {
-        self.token_with(json!({}), claims)
+        self.signer.token_with(json!({}), claims)
     }
 
     /// The same with these members in the header too.
     pub(crate) fn token_with(&self, header: Value, claims: Value) -> Token {
-        let serial = self.serial.fetch_add(1, Ordering::SeqCst);
+        self.signer.token_with(header, claims)
+    }
+
+    /// A token of exactly this spelling.
+    pub(crate) fn sign(&self, header: &str, payload: &str) -> String {
+        self.signer.keys.lock().unwrap()[0].sign(header, payload)
+    }
+
+    /// The newest key's name and algorithm.
+    pub(crate) fn signing_key(&self) -> (String, Alg) {
+        let keys = self.signer.keys.lock().unwrap();
+        (keys[0].kid.clone(), keys[0].alg)
+    }
+}
+
+impl Signer {
+    fn next(&self) -> u32 {
+        self.serial.fetch_add(1, Ordering::SeqCst)
+    }
+
+    /// A token good for ten minutes with these members of header and payload beside the usual ones; `null` leaves out.
+    pub(crate) fn token_with(&self, header: Value, claims: Value) -> Token {
+        let serial = self.next();
         let now = now();
         let mut all = json!({"iss": self.iss, "aud": "api", "sub": "alice", "sid": format!("s-{serial}"),
             "jti": format!("j-{serial}-{}", std::process::id()), "iat": now, "exp": now + 600, "azp": "web",
@@ -100,17 +134,6 @@ impl Issuer {
         let mut head = json!({"alg": keys[0].alg.name(), "kid": keys[0].kid, "typ": "at+jwt"});
         overlay(&mut head, header);
         Token { text: keys[0].sign(&head.to_string(), &all.to_string()), claims: all }
-    }
-
-    /// A token of exactly this spelling.
-    pub(crate) fn sign(&self, header: &str, payload: &str) -> String {
-        self.keys.lock().unwrap()[0].sign(header, payload)
-    }
-
-    /// The newest key's name and algorithm.
-    pub(crate) fn signing_key(&self) -> (String, Alg) {
-        let keys = self.keys.lock().unwrap();
-        (keys[0].kid.clone(), keys[0].alg)
     }
 }
 

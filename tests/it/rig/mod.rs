@@ -13,10 +13,12 @@ use hyper::Request;
 use toml::Table;
 
 pub(crate) mod admin;
+pub(crate) mod bluesky;
 pub(crate) mod certs;
 pub(crate) mod config;
 pub(crate) mod dice;
 mod folder;
+pub(crate) mod front;
 pub(crate) mod gateway;
 pub(crate) mod http;
 pub(crate) mod idp;
@@ -26,6 +28,7 @@ mod log;
 pub(crate) mod program;
 pub(crate) mod raw;
 pub(crate) mod serve;
+pub(crate) mod token_service;
 pub(crate) mod upstream;
 pub(crate) mod websocket;
 
@@ -35,7 +38,7 @@ pub(crate) use dice::Dice;
 pub(crate) use folder::Folder;
 pub(crate) use gateway::{Gateway, Refused};
 pub(crate) use http::{Answer, Connection, Wire, get, with_token};
-pub(crate) use issuer::{Issuer, Token, now};
+pub(crate) use issuer::{Issuer, Signer, Token, now};
 pub(crate) use serve::Body;
 pub(crate) use upstream::Upstream;
 
@@ -194,6 +197,11 @@ impl Builder {
         self.config("[proxy.tls]\ncert = '{cert}'\nkey = '{key}'")
     }
 
+    /// What signs in the name of the usual issuer.
+    pub(crate) fn signer(&self) -> Signer {
+        self.issuer.signer()
+    }
+
     pub(crate) fn certs(&self) -> &Certs {
         &self.certs
     }
@@ -250,6 +258,17 @@ fn keeping_secrets(mut gateway: Gateway) -> Gateway {
 pub(crate) async fn within<T>(what: &str, future: impl Future<Output = T>) -> T {
     let waited = tokio::time::timeout(Duration::from_secs(60), future).await;
     waited.unwrap_or_else(|_| panic!("gave up waiting for {what}"))
+}
+
+/// Waits for a second of the wall clock, by which tokens and cut-offs count.
+pub(crate) async fn until(second: u64) {
+    let step = Duration::from_millis(5);
+    within("the clock", async {
+        while now() < second {
+            tokio::time::sleep(step).await;
+        }
+    })
+    .await;
 }
 
 pub(crate) fn sha256_hex(bytes: &[u8]) -> String {

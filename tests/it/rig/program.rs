@@ -6,6 +6,7 @@ use std::process::{Child, Command, Output, Stdio};
 use std::time::Duration;
 
 use serde_json::Value;
+use tokio::sync::mpsc::{UnboundedReceiver, unbounded_channel};
 
 use crate::rig::within;
 
@@ -52,12 +53,14 @@ pub(crate) fn client(name: &str) -> Command {
     command
 }
 
-/// A program that runs beside the test: it says where it is in one line of JSON, and ends when its standard input closes.
+/// A program that runs beside the test: it says where it is in one line of JSON, may say more in others, and ends when its
+/// standard input closes, or by itself.
 #[derive(Debug)]
 pub(crate) struct Companion {
     child: Child,
     /// What it said of itself.
     pub(crate) about: Value,
+    lines: UnboundedReceiver<String>,
 }
 
 impl Companion {
@@ -65,17 +68,29 @@ impl Companion {
         let said = format!("{command:?}");
         let spawned = command.stdin(Stdio::piped()).stdout(Stdio::piped()).spawn();
         let mut child = spawned.unwrap_or_else(|fault| panic!("{said}: {fault}"));
-        let mut stdout = BufReader::new(child.stdout.take().expect("standard output is piped"));
-        let first = tokio::task::spawn_blocking(move || {
-            let mut line = String::new();
-            let _ = stdout.read_line(&mut line);
-            // Whatever it says later is read and dropped, so that it is never held back by a full pipe.
-            std::thread::spawn(move || std::io::copy(&mut stdout, &mut std::io::sink()));
-            line
-        });
-        let line = within(&said, first).await.expect("the line was awaited");
+        let stdout = BufReader::new(child.stdout.take().expect("standard output is piped"));
+        let (say, mut lines) = unbounded_channel();
+        // Whatever it says is read at once, so that it is never held back by a full pipe.
+        std::thread::spawn(move || stdout.lines().map_while(Result::ok).try_for_each(|line| say.send(line)));
+        let line = within(&said, lines.recv()).await.unwrap_or_default();
         let about = serde_json::from_str(&line).unwrap_or_else(|fault| panic!("{said}: {fault} in {line:?}"));
-        Self { child, about }
+        Self { child, about, lines }
+    }
+
+    /// The next line it says.
+    pub(crate) async fn says(&mut self) -> Value {
+        let line = within("what a companion says", self.lines.recv()).await.expect("it has more to say");
+        serde_json::from_str(&line).unwrap_or_else(|fault| panic!("{fault} in {line:?}"))
+    }
+
+    /// The next line it says of that event.
+    pub(crate) async fn says_of(&mut self, event: &str) -> Value {
+        loop {
+            let line = self.says().await;
+            if line["event"] == event {
+                return line;
+            }
+        }
     }
 
     /// One of the texts it said of itself.

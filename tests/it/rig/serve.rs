@@ -2,7 +2,9 @@
 
 use std::convert::Infallible;
 use std::net::SocketAddr;
-use std::sync::Arc;
+use std::pin::Pin;
+use std::sync::{Arc, Mutex};
+use std::task::{Context, Poll};
 
 use http_body_util::combinators::UnsyncBoxBody;
 use http_body_util::{BodyExt, Full};
@@ -12,6 +14,7 @@ use hyper::{Request, Response};
 use hyper_util::rt::{TokioExecutor, TokioIo};
 use hyper_util::server::conn::auto;
 use rustls::ServerConfig;
+use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::task::{AbortHandle, JoinSet};
 use tokio_rustls::TlsAcceptor;
@@ -24,6 +27,9 @@ pub(crate) type Body = UnsyncBoxBody<Bytes, BoxError>;
 pub(crate) fn full(content: impl Into<Bytes>) -> Body {
     Full::new(content.into()).map_err(|never| match never {}).boxed_unsync()
 }
+
+/// Every byte that arrived, over all connections.
+pub(crate) type Tap = Arc<Mutex<Vec<u8>>>;
 
 /// A server on a free port of loopback.
 #[derive(Debug)]
@@ -38,9 +44,26 @@ impl Server {
         F: Fn(Request<Incoming>) -> A + Clone + Send + Sync + 'static,
         A: Future<Output = Response<Body>> + Send + 'static,
     {
+        Self::serve(tls, None, answer).await
+    }
+
+    /// The same; what arrives is noted in `tap`, as it was on the wire.
+    pub(crate) async fn tapped<F, A>(tap: Tap, answer: F) -> Self
+    where
+        F: Fn(Request<Incoming>) -> A + Clone + Send + Sync + 'static,
+        A: Future<Output = Response<Body>> + Send + 'static,
+    {
+        Self::serve(None, Some(tap), answer).await
+    }
+
+    async fn serve<F, A>(tls: Option<Arc<ServerConfig>>, tap: Option<Tap>, answer: F) -> Self
+    where
+        F: Fn(Request<Incoming>) -> A + Clone + Send + Sync + 'static,
+        A: Future<Output = Response<Body>> + Send + 'static,
+    {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap();
-        let accepting = tokio::spawn(accept(listener, tls.map(TlsAcceptor::from), answer)).abort_handle();
+        let accepting = tokio::spawn(accept(listener, tls.map(TlsAcceptor::from), tap, answer)).abort_handle();
         Self { address, accepting }
     }
 }
@@ -51,7 +74,7 @@ impl Drop for Server {
     }
 }
 
-async fn accept<F, A>(listener: TcpListener, tls: Option<TlsAcceptor>, answer: F)
+async fn accept<F, A>(listener: TcpListener, tls: Option<TlsAcceptor>, tap: Option<Tap>, answer: F)
 where
     F: Fn(Request<Incoming>) -> A + Clone + Send + Sync + 'static,
     A: Future<Output = Response<Body>> + Send + 'static,
@@ -59,16 +82,16 @@ where
     let mut connections = JoinSet::new();
     while let Ok((stream, _)) = listener.accept().await {
         while connections.try_join_next().is_some() {}
-        connections.spawn(converse(stream, tls.clone(), answer.clone()));
+        let _ = stream.set_nodelay(true);
+        connections.spawn(converse(Tapped { stream, tap: tap.clone() }, tls.clone(), answer.clone()));
     }
 }
 
-async fn converse<F, A>(stream: TcpStream, tls: Option<TlsAcceptor>, answer: F)
+async fn converse<F, A>(stream: Tapped, tls: Option<TlsAcceptor>, answer: F)
 where
     F: Fn(Request<Incoming>) -> A + Clone + Send + Sync + 'static,
     A: Future<Output = Response<Body>> + Send + 'static,
 {
-    let _ = stream.set_nodelay(true);
     let service = service_fn(move |request| {
         let answered = answer(request);
         async move { Ok::<_, Infallible>(answered.await) }
@@ -83,4 +106,35 @@ where
             Err(_) => return,
         },
     };
+}
+
+/// A connection that notes what it reads, if anybody wants to know.
+struct Tapped {
+    stream: TcpStream,
+    tap: Option<Tap>,
+}
+
+impl AsyncRead for Tapped {
+    fn poll_read(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<std::io::Result<()>> {
+        let before = buf.filled().len();
+        let polled = Pin::new(&mut self.stream).poll_read(cx, buf);
+        if let Some(tap) = &self.tap {
+            tap.lock().unwrap().extend_from_slice(&buf.filled()[before..]);
+        }
+        polled
+    }
+}
+
+impl AsyncWrite for Tapped {
+    fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<std::io::Result<usize>> {
+        Pin::new(&mut self.stream).poll_write(cx, bytes)
+    }
+
+    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<std::io::Result<()>> {
+        Pin::new(&mut self.stream).poll_flush(cx)
+    }
+
+    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<std::io::Result<()>> {
+        Pin::new(&mut self.stream).poll_shutdown(cx)
+    }
 }

@@ -1,13 +1,14 @@
 //! The service behind the gateway: it keeps a record of every request that reached it, and misbehaves on demand.
 //!
 //! What it does is in the first part of the path: `/echo` gives the body back as it comes, `/bytes/N` sends N zeros,
-//! `/sink` counts a body, `/status/N`, `/trailers`, `/never`, `/held` and `/held-head` wait to be released, `/early`
-//! answers without reading, `/truncated` breaks off, `/ws` is a WebSocket echo; anything else
-//! says 200 and its name.
+//! `/sink` counts a body, `/status/N`, `/trailers`, `/never`, `/held` and `/held-head` wait to be released, `/events` is an
+//! event stream of one event, `/early` answers without reading, `/truncated` breaks off, `/ws` is a WebSocket echo; anything
+//! else says 200 and its name.
 
 use std::collections::HashSet;
 use std::sync::{Arc, Mutex};
 
+use futures_util::StreamExt;
 use http_body_util::{BodyExt, StreamBody};
 use hyper::body::{Bytes, Frame, Incoming};
 use hyper::{HeaderMap, Method, Request, Response, StatusCode, Version};
@@ -118,6 +119,7 @@ async fn behave(shared: Arc<Shared>, request: Request<Incoming>) -> Response<Bod
         ("trailers", _) => trailers(),
         ("never", _) => std::future::pending().await,
         ("held", _) => held(shared),
+        ("events", _) => events(),
         ("held-head", _) => held_head(&shared).await,
         ("early", _) => Response::builder().status(StatusCode::PAYLOAD_TOO_LARGE).body(full("early")).unwrap(),
         ("truncated", _) => truncated(),
@@ -178,6 +180,14 @@ fn held(shared: Arc<Shared>) -> Response<Body> {
         }
     });
     Response::new(StreamBody::new(pieces).boxed_unsync())
+}
+
+/// One event, and never an end.
+fn events() -> Response<Body> {
+    let event = Frame::data(Bytes::from_static(b"data: one\n\n"));
+    let pieces = futures_util::stream::iter([Ok::<_, BoxError>(event)]).chain(futures_util::stream::pending());
+    let body = StreamBody::new(pieces).boxed_unsync();
+    Response::builder().header("content-type", "text/event-stream").body(body).unwrap()
 }
 
 async fn held_head(shared: &Shared) -> Response<Body> {

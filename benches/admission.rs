@@ -102,6 +102,7 @@ fn index() -> Arc<Index> {
             expires_at: None,
             actor: "bench".into(),
             reason: None,
+            named_for: None,
         };
         index.apply(&Change { position: Position::START, selector, standing: vec![revocation], cause: None });
     }

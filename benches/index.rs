@@ -74,6 +74,7 @@ fn revocation(n: usize, selector: Selector) -> Revocation {
         expires_at: Some(NOW.after(Duration::from_secs(86_400))),
         actor: "bench".into(),
         reason: None,
+        named_for: None,
     }
 }
 
@@ -94,6 +95,8 @@ fn claims(n: usize) -> Claims {
         expires_at: Some(NOW.after(Duration::from_secs(600))),
         scopes: Box::default(),
         other: Box::new([("device_id".into(), text("device_id").into_iter().collect())]),
+        family: None,
+        twins: Box::default(),
     }
 }
 

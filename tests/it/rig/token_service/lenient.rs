@@ -84,10 +84,10 @@ fn multipart(text: &str) -> Vec<(String, String)> {
     let part = |part: &str| {
         let (head, content) = part.split_once("\r\n\r\n").or_else(|| part.split_once("\n\n"))?;
         let name = head.split("name=").nth(1)?.split([';', '\r', '\n']).next()?;
-        let content = content.split("\r\n--").next()?;
         Some((name.trim().trim_matches('"').to_owned(), content.trim().to_owned()))
     };
-    text.split("--").filter_map(part).collect()
+    // A token may have two dashes in it, but no line of its own.
+    format!("\r\n{text}").split("\r\n--").filter_map(part).collect()
 }
 
 /// The texts in an object and in whatever it holds, each under its own name, doubles and all.

@@ -473,23 +473,9 @@ async fn searches_find_by_every_field() {
 
 #[tokio::test]
 async fn every_order_can_be_walked_both_ways_page_by_page() {
-    const KEYS: [SortKey; 12] = [
-        SortKey::Id,
-        SortKey::User,
-        SortKey::Username,
-        SortKey::Issuer,
-        SortKey::Parent,
-        SortKey::Domain,
-        SortKey::Address,
-        SortKey::Type,
-        SortKey::Created,
-        SortKey::Updated,
-        SortKey::Expires,
-        SortKey::TokenExpires,
-    ];
     on_each_store(async |store| {
         dozen(&store).await;
-        for (sort, descending) in KEYS.into_iter().flat_map(|sort| [(sort, false), (sort, true)]) {
+        for (sort, descending) in SORT_KEYS.into_iter().flat_map(|sort| [(sort, false), (sort, true)]) {
             let whole = SessionQuery { sort, descending, now: NOW, limit: 50, ..Default::default() };
             let page = async |query: &SessionQuery| -> SessionPage { store.sessions.sessions(query).await.unwrap() };
             let wanted = page(&whole).await.items;

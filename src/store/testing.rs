@@ -9,11 +9,27 @@ use futures_util::StreamExt;
 
 use crate::clock::{ManualClock, SharedClock};
 use crate::domain::{Change, Cutoff, Entry, Lift, Position, Reach, Revocation, RevocationId, Selector, Timestamp};
-use crate::store::{AuditRecord, Backend, Batch, Event, EventStream, Settings, Store};
+use crate::store::{AuditRecord, Backend, Batch, Event, EventStream, Settings, SortKey, Store};
 use crate::telemetry::Metrics;
 
 /// When the tests take place.
 pub(crate) const NOW: Timestamp = Timestamp::from_secs(1_750_000_000);
+
+/// Every order of sessions.
+pub(crate) const SORT_KEYS: [SortKey; 12] = [
+    SortKey::Id,
+    SortKey::User,
+    SortKey::Username,
+    SortKey::Issuer,
+    SortKey::Parent,
+    SortKey::Domain,
+    SortKey::Address,
+    SortKey::Type,
+    SortKey::Created,
+    SortKey::Updated,
+    SortKey::Expires,
+    SortKey::TokenExpires,
+];
 
 /// A folder that is removed when this value is dropped.
 #[derive(Debug)]

@@ -136,13 +136,14 @@ impl Gateway {
     }
 
     /// The token of a known session that is to be exchanged for others, which will be that session's; if nothing known
-    /// speaks against it, nor against the others (RFC 8693).
+    /// speaks against it, nor against the others (RFC 8693). Known is what was handed out here: only that has a family. What
+    /// an assertion says of itself is its client's to write.
     async fn subject(&self, visit: &Visit, asked: &TokenRequest) -> Result<Option<Redeemable>, Refusal> {
         let mut subject = None;
         for token in &asked.exchanged {
             let judged = self.gate.redeem(&visit.endpoint.issuer, token, TokenKind::Access, visit.arrived).await;
             let redeemable = judged.map_err(|stop| self.dead(visit, stop))?;
-            subject = subject.or(Some(redeemable).filter(|redeemable| redeemable.claims().session.is_some()));
+            subject = subject.or(Some(redeemable).filter(|redeemable| redeemable.claims().family.is_some()));
         }
         Ok(subject)
     }

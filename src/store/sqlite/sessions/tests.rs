@@ -11,7 +11,7 @@ use crate::domain::{
     TokenKind,
 };
 use crate::store::testing::*;
-use crate::store::{Backend, Claim, Lesson, Redeemed, SessionQuery, Sighting, SortKey, Span, Store};
+use crate::store::{Backend, Claim, Lesson, Redeemed, SessionQuery, Sighting, Span, Store};
 
 fn session(n: u32, user: &str) -> Session {
     let key = SessionKey { issuer: "https://id.example".into(), id: format!("s{n}").into() };
@@ -195,21 +195,6 @@ prop_compose! {
     }
 }
 
-const SORTS: [SortKey; 12] = [
-    SortKey::Id,
-    SortKey::User,
-    SortKey::Username,
-    SortKey::Issuer,
-    SortKey::Parent,
-    SortKey::Domain,
-    SortKey::Address,
-    SortKey::Type,
-    SortKey::Created,
-    SortKey::Updated,
-    SortKey::Expires,
-    SortKey::TokenExpires,
-];
-
 prop_compose! {
     fn a_query()(
         (issuer, user, username, client) in (rare(), rare(), rare(), rare()),
@@ -220,7 +205,7 @@ prop_compose! {
         keywords in prop::collection::vec(prop_oneof![text(), Just("id-1".to_owned()), Just("nn".to_owned())], 0..3),
         with_words in prop::bool::weighted(0.3),
         (created, updated, expires) in (span(), span(), span()),
-        sort in prop::sample::select(SORTS.to_vec()),
+        sort in prop::sample::select(SORT_KEYS.to_vec()),
         descending in any::<bool>(),
         now in time(),
         (offset, limit) in (prop_oneof![3 => Just(0), 1 => 0_u64..9], 1_u32..7),

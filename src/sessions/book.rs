@@ -3,7 +3,8 @@
 //! What is written is written before the answer goes out, with the store's promise: it survives a crash, and every replica
 //! knows it. A refresh token is claimed before it goes to the upstream, and is used up in the very transaction that learns
 //! its successor and keeps the answer, sealed. So there is no moment in which a crash leaves a successor handed out and its
-//! predecessor good, or the predecessor used up and the answer lost that its client never got.
+//! predecessor good, or the predecessor used up here and the answer lost that its client never got. What the upstream has
+//! used up before we knew of its answer is the upstream's to forgive.
 
 use std::fmt;
 use std::sync::Arc;

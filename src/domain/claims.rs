@@ -39,6 +39,18 @@ pub struct Claims {
     /// The same token as it belongs to other logins: an issuer that names neither session nor token id in it may issue the
     /// very same bytes twice in one second. Such a token is dead when it is dead in each of its logins, not before.
     pub twins: Box<[Arc<Claims>]>,
+    /// Of a temporary token, the generation of its user's temporary tokens that it is of; such tokens say nothing of when
+    /// they were issued.
+    pub generation: Option<u64>,
+}
+
+/// What a cut-off counts.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum Scale {
+    /// Seconds in which tokens were issued.
+    Seconds,
+    /// Generations of a user's temporary tokens, each written where a second would be.
+    Generations,
 }
 
 /// A claim under its own name, and its values as text.
@@ -64,6 +76,7 @@ impl Claims {
             scopes: Box::default(),
             other: Box::default(),
             twins: Box::default(),
+            generation: None,
         }
     }
 
@@ -80,7 +93,17 @@ impl Claims {
             Name::Username => self.username.as_deref().into(),
             Name::Client => self.client.as_deref().into(),
             Name::KeyId => self.key_id.as_deref().into(),
+            Name::Temporary => self.user.as_deref().filter(|_| self.generation.is_some()).into(),
             Name::Claim(claim) => self.other_values(claim),
+        }
+    }
+
+    /// Where the token stands on the scale of a cut-off: the second it was issued in, or its generation where those count.
+    #[must_use]
+    pub fn standing(&self, scale: Scale) -> Option<Timestamp> {
+        match scale {
+            Scale::Seconds => self.issued_at,
+            Scale::Generations => self.generation.map(Timestamp::from_secs),
         }
     }
 

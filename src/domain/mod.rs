@@ -3,6 +3,7 @@
 
 mod claims;
 mod denial;
+mod dialect;
 mod entry;
 mod id;
 pub mod json;
@@ -15,9 +16,12 @@ mod tests;
 mod time;
 mod token;
 mod token_form;
+mod uuid;
+pub mod wording;
 
-pub use claims::{ClaimValues, Claims, OtherClaim};
+pub use claims::{ClaimValues, Claims, OtherClaim, Scale};
 pub use denial::Denial;
+pub use dialect::{Dialect, UnknownDialect};
 pub use entry::{Change, Disposition, Ending, Entry, Lift, Merge, Recorded, merge};
 pub use id::{InvalidId, Position, RevocationId};
 pub use revocation::{Cutoff, Reach, Revocation, TokenKind, UnknownKind};
@@ -27,3 +31,4 @@ pub use session::{SeenToken, Session, SessionEnd, SessionKey, SessionState, Sess
 pub use time::Timestamp;
 pub use token::{BearerToken, TokenDigest};
 pub use token_form::TokenForm;
+pub use uuid::{InvalidUuid, Uuid};

@@ -1,7 +1,8 @@
 //! The rule: a revocation is a selector, a reach and a cut-off.
 //!
 //! `iat` counts whole seconds (RFC 7519 §2), so a token issued in the very second of the cut-off dies with it: we err
-//! towards logging out.
+//! towards logging out. Temporary tokens of a user have no such second but a generation, a number that grows with each
+//! revocation; a cut-off for those counts generations, and is kept where a second would be.
 
 use std::fmt;
 use std::str::FromStr;
@@ -170,7 +171,8 @@ pub struct Revocation {
     /// Why, in the actor's words.
     pub reason: Option<Box<str>>,
     /// The wider revocation that named this session or token, by its selector, when none did so by itself: what is lifted
-    /// with that one.
+    /// with that one. For what users revoked of their own in no right but that, the selector of that very token with its
+    /// owner's name, which stands for no revocation: theirs to lift, as long as nobody with more rights has said the same.
     pub named_for: Option<Selector>,
 }
 
@@ -178,7 +180,9 @@ impl Revocation {
     /// Whether a token with these claims is dead. The index answers the same, only faster.
     #[must_use]
     pub fn covers(&self, claims: &Claims) -> bool {
-        self.selector.matches(claims) && self.reach.contains(claims.kind) && self.cutoff.includes(claims.issued_at)
+        self.selector.matches(claims)
+            && self.reach.contains(claims.kind)
+            && self.cutoff.includes(claims.standing(self.selector.scale()))
     }
 
     /// Whether it still says something.

@@ -68,6 +68,12 @@ impl Rights {
         self.0 & (right.bit() | Right::Admin.bit()) != 0
     }
 
+    /// Both together.
+    #[must_use]
+    pub const fn and(self, other: Self) -> Self {
+        Self(self.0 | other.0)
+    }
+
     /// Whether nothing is held.
     #[must_use]
     pub const fn is_empty(self) -> bool {

@@ -5,7 +5,7 @@ use std::fmt;
 
 use serde::{Deserialize, Serialize};
 
-use crate::domain::{Claims, SessionKey};
+use crate::domain::{Claims, Scale, SessionKey};
 
 /// The longest value a selector may ask for, in bytes.
 const MAX_VALUE_BYTES: usize = 1024;
@@ -27,6 +27,8 @@ pub enum Name {
     Family,
     /// `user`: `sub`.
     User,
+    /// `temporary`: the user whose temporary token it is, one that has a generation. The cut-off counts generations then.
+    Temporary,
     /// `username`.
     Username,
     /// `client`: `azp` or `client_id`.
@@ -38,13 +40,14 @@ pub enum Name {
 }
 
 impl Name {
-    const PLAIN: [(Self, &'static str); 9] = [
+    const PLAIN: [(Self, &'static str); 10] = [
         (Self::Issuer, "issuer"),
         (Self::TokenId, "token_id"),
         (Self::TokenSha256, "token_sha256"),
         (Self::Session, "session"),
         (Self::Family, "family"),
         (Self::User, "user"),
+        (Self::Temporary, "temporary"),
         (Self::Username, "username"),
         (Self::Client, "client"),
         (Self::KeyId, "key_id"),
@@ -64,7 +67,7 @@ impl Name {
 
     /// Whether the value means something only within one issuer.
     const fn needs_issuer(&self) -> bool {
-        matches!(self, Self::TokenId | Self::Session | Self::Family | Self::User | Self::Client)
+        matches!(self, Self::TokenId | Self::Session | Self::Family | Self::User | Self::Temporary | Self::Client)
     }
 }
 
@@ -87,6 +90,12 @@ impl Shape {
     #[must_use]
     pub fn names(&self) -> &[Name] {
         &self.0
+    }
+
+    /// What the cut-offs of this shape's revocations count.
+    #[must_use]
+    pub fn scale(&self) -> Scale {
+        if self.0.contains(&Name::Temporary) { Scale::Generations } else { Scale::Seconds }
     }
 }
 
@@ -140,6 +149,12 @@ impl Selector {
     #[must_use]
     pub fn is_absolute(&self) -> bool {
         [Name::TokenId, Name::TokenSha256, Name::Session, Name::Family].iter().any(|name| self.0.contains_key(name))
+    }
+
+    /// What the cut-off of a revocation with this selector counts.
+    #[must_use]
+    pub fn scale(&self) -> Scale {
+        if self.0.contains_key(&Name::Temporary) { Scale::Generations } else { Scale::Seconds }
     }
 
     /// Whether it names one token.
@@ -222,8 +237,8 @@ pub enum InvalidSelector {
     TooManyNames,
     /// A name that is none of ours.
     #[error(
-        "unknown claim {0:?} in the selector; known are issuer, token_id, token_sha256, session, family, user, username, \
-         client, key_id and claim:NAME"
+        "unknown claim {0:?} in the selector; known are issuer, token_id, token_sha256, session, family, user, \
+         temporary, username, client, key_id and claim:NAME"
     )]
     UnknownName(String),
     /// A name under which no claim is kept: it would match nothing.

@@ -190,4 +190,6 @@ pub struct SeenToken {
     pub issued_at: Option<Timestamp>,
     /// The first second in which it is dead by itself, leeway included; `None` when nobody knows.
     pub expires_at: Option<Timestamp>,
+    /// Of a temporary token, which generation of its user's it is of.
+    pub generation: Option<u64>,
 }

@@ -1,4 +1,4 @@
-//! How the refresh tokens of an endpoint are written. A revocation knows a token by its text, so a text that the upstream
+//! How the tokens of an issuer that are no JWTs are written. A revocation knows a token by its text, so a text that the upstream
 //! takes for another token's must not pass for a token that nobody knows.
 
 use std::borrow::Cow;
@@ -6,12 +6,17 @@ use std::borrow::Cow;
 use base64::Engine;
 use base64::engine::general_purpose::{STANDARD, STANDARD_NO_PAD, URL_SAFE, URL_SAFE_NO_PAD};
 
-/// How the refresh tokens of an endpoint are written.
+/// The length of Elasticsearch's secrets that are texts, in characters; later ones are bytes and longer.
+const TEXT_SECRET: usize = 22;
+
+/// How the tokens of an issuer that are no JWTs are written.
 #[derive(Clone, Copy, Debug, Default, Eq, Ord, PartialEq, PartialOrd)]
 pub enum TokenForm {
     /// The upstream compares texts, or verifies a JWT.
     #[default]
     Any,
+    /// The upstream decodes hexadecimal digits, in either case; other texts it compares.
+    Hexadecimal,
     /// The upstream decodes base64 or base64url, so that only canonical texts pass.
     Base64,
     /// Elasticsearch decodes base64, skips a version in front and does not look behind the secret.
@@ -29,20 +34,27 @@ impl TokenForm {
             return false;
         }
         match self {
-            Self::Any => true,
-            Self::Base64 | Self::Elasticsearch => is_jwt || decoded(text).is_some(),
+            Self::Any | Self::Hexadecimal => true,
+            Self::Base64 => is_jwt || decoded(text).is_some(),
+            Self::Elasticsearch => is_jwt || decoded(text).is_some_and(|bytes| is_plain(&bytes)),
         }
     }
 
     /// The text that a token is known by: its own, or what all texts of one token have in common.
     #[must_use]
     pub fn identity(self, text: &str) -> Cow<'_, str> {
-        let Some(bytes) = (self != Self::Any).then(|| decoded(text)).flatten() else { return Cow::Borrowed(text) };
+        let own = Cow::Borrowed(text);
         match self {
-            Self::Elasticsearch => {
-                secret_of(&bytes).map_or(text.into(), |secret| URL_SAFE_NO_PAD.encode(secret).into())
+            Self::Any => own,
+            Self::Hexadecimal if text.bytes().all(|digit| digit.is_ascii_hexdigit()) => {
+                text.to_ascii_lowercase().into()
             }
-            _ => URL_SAFE_NO_PAD.encode(&bytes).into(),
+            Self::Hexadecimal => own,
+            Self::Base64 => decoded(text).map_or(own, |bytes| URL_SAFE_NO_PAD.encode(bytes).into()),
+            Self::Elasticsearch => {
+                let bytes = decoded(text).unwrap_or_default();
+                secret_of(&bytes).map_or(own, |secret| URL_SAFE_NO_PAD.encode(secret).into())
+            }
         }
     }
 }
@@ -57,14 +69,21 @@ fn secret_of(bytes: &[u8]) -> Option<&[u8]> {
     let (_, rest) = variable(bytes)?;
     let (length, rest) = variable(rest)?;
     // Shorter ones are not Elasticsearch's, and could be anything.
-    rest.get(..length).filter(|secret| secret.len() >= 16)
+    rest.get(..usize::try_from(length).ok()?).filter(|secret| secret.len() >= 16)
 }
 
-fn variable(bytes: &[u8]) -> Option<(usize, &[u8])> {
+/// As its reader does: a number of 32 bits, over whose end the upper bits of a fifth byte run.
+fn variable(bytes: &[u8]) -> Option<(u32, &[u8])> {
     let end = bytes.iter().take(5).position(|byte| byte & 0x80 == 0)?;
     let (number, rest) = bytes.split_at_checked(end + 1)?;
-    let value = number.iter().rev().fold(0_usize, |value, byte| (value << 7) | usize::from(byte & 0x7f));
+    let value = number.iter().rev().fold(0_u32, |value, byte| (value << 7) | u32::from(byte & 0x7f));
     Some((value, rest))
+}
+
+/// Whether a secret is written in the one way it has. Where it is a text, its characters are counted and not its bytes, so
+/// that one written in more bytes than it needs would be read as the same.
+fn is_plain(bytes: &[u8]) -> bool {
+    secret_of(bytes).is_none_or(|secret| secret.len() != TEXT_SECRET || secret.is_ascii())
 }
 
 #[cfg(test)]
@@ -107,10 +126,53 @@ mod tests {
         assert_eq!(form.identity("movUJjPGRRC0PQ7-NW0eag"), "movUJjPGRRC0PQ7-NW0eag", "of before 7.2");
     }
 
+    #[test]
+    fn a_length_in_more_bytes_than_it_needs_is_the_same_length() {
+        let form = TokenForm::Elasticsearch;
+        let secret = [7; 24];
+        let written = |length: &[u8]| STANDARD.encode([&[0x83, 0xb1, 0x02], length, &secret[..]].concat());
+        let known = form.identity(&written(&[24])).into_owned();
+        for length in [&[0x98, 0][..], &[0x98, 0x80, 0x80, 0x80, 0x10], &[0x98, 0x80, 0x80, 0x80, 0x70]] {
+            assert_eq!(form.identity(&written(length)), known, "{length:x?}");
+        }
+    }
+
+    #[test]
+    fn a_secret_that_is_a_text_has_one_byte_a_character() {
+        let written = |secret: &[u8]| STANDARD.encode([&[3, 22][..], secret].concat());
+        assert!(TokenForm::Elasticsearch.admits(&written(b"abcdefghijklmnopqrstuv")));
+        assert!(!TokenForm::Elasticsearch.admits(&written(b"\xc1\xa1bcdefghijklmnopqrstuv")), "an overlong a");
+    }
+
+    #[test]
+    fn hexadecimal_digits_are_one_token_in_either_case() {
+        let form = TokenForm::Hexadecimal;
+        assert_eq!(form.identity("00FFaB"), "00ffab");
+        for text in ["00FFaG", "Ab-1", "e30.e30.AA", ""] {
+            assert_eq!(form.identity(text), text, "compared as it is");
+        }
+        assert!(form.admits("00FF") && form.admits("a-secret") && form.admits("e30.e30.AA"));
+        assert!(!form.admits("e30.e30.AB"));
+    }
+
     proptest! {
         #[test]
+        fn every_spelling_of_a_hexadecimal_token_is_that_token(
+            bytes in prop::collection::vec(any::<u8>(), 0..40),
+            upper in prop::collection::vec(any::<bool>(), 80),
+            other in "[0-9a-fA-F]{0,80}",
+        ) {
+            let known: String = bytes.iter().map(|byte| format!("{byte:02x}")).collect();
+            let spell = |(digit, upper): (char, &bool)| if *upper { digit.to_ascii_uppercase() } else { digit };
+            let spelled: String = known.chars().zip(&upper).map(spell).collect();
+            prop_assert_eq!(&*TokenForm::Hexadecimal.identity(&spelled), known.as_str());
+            let same = other.eq_ignore_ascii_case(&known);
+            prop_assert_eq!(TokenForm::Hexadecimal.identity(&other) == known.as_str(), same);
+        }
+
+        #[test]
         fn any_text_has_an_identity(text in "[A-Za-z0-9+/=_.-]{0,64}") {
-            for form in [TokenForm::Any, TokenForm::Base64, TokenForm::Elasticsearch] {
+            for form in [TokenForm::Any, TokenForm::Hexadecimal, TokenForm::Base64, TokenForm::Elasticsearch] {
                 let _ = form.admits(&text);
                 let _ = form.identity(&text);
             }

@@ -18,9 +18,9 @@ pub(super) struct Mark {
 }
 
 impl Mark {
-    /// Whether a token of this kind, issued then, is dead now.
-    pub(super) fn reaches(self, kind: TokenKind, issued_at: Option<Timestamp>, now: Timestamp) -> bool {
-        self.in_force(now) && self.reach.contains(kind) && self.cutoff.includes(issued_at)
+    /// Whether a token of this kind, which stands there on the cut-off's scale, is dead now.
+    pub(super) fn reaches(self, kind: TokenKind, standing: Option<Timestamp>, now: Timestamp) -> bool {
+        self.in_force(now) && self.reach.contains(kind) && self.cutoff.includes(standing)
     }
 
     /// Whether it still says something.

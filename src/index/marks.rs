@@ -7,7 +7,7 @@ use std::ops::ControlFlow;
 
 use dashmap::DashMap;
 
-use crate::domain::{Claims, Selector, Shape, Timestamp};
+use crate::domain::{Claims, Scale, Selector, Shape, Timestamp};
 use crate::index::mark::{Mark, Packed};
 use crate::index::shape::{Key, ShapeHasher};
 
@@ -18,6 +18,7 @@ const SHARDS: usize = 256;
 #[derive(Debug)]
 pub(super) struct Marks {
     hasher: ShapeHasher,
+    scale: Scale,
     words: DashMap<Key, Packed, BuildHasherDefault<KeyHasher>>,
     lists: DashMap<Key, Box<[Mark]>, BuildHasherDefault<KeyHasher>>,
 }
@@ -25,6 +26,7 @@ pub(super) struct Marks {
 impl Marks {
     pub(super) fn new(hasher: ShapeHasher) -> Self {
         Self {
+            scale: hasher.shape().scale(),
             hasher,
             words: DashMap::with_hasher_and_shard_amount(BuildHasherDefault::default(), SHARDS),
             lists: DashMap::with_hasher_and_shard_amount(BuildHasherDefault::default(), 2),
@@ -51,7 +53,8 @@ impl Marks {
     }
 
     fn kills(&self, key: Key, claims: &Claims, now: Timestamp) -> bool {
-        let reaches = |mark: Mark| mark.reaches(claims.kind, claims.issued_at, now);
+        let standing = claims.standing(self.scale);
+        let reaches = |mark: Mark| mark.reaches(claims.kind, standing, now);
         loop {
             let Some(word) = self.words.get(&key).map(|word| *word) else { return false };
             if let Some(mark) = word.unpack() {

@@ -40,6 +40,7 @@ fn claims() -> Claims {
         other: Box::new([("group".into(), Box::new(["a".into(), "b".into()]))]),
         family: None,
         twins: Box::default(),
+        generation: Some(T0),
     }
 }
 
@@ -66,7 +67,8 @@ fn news(position: u64, selector: &Selector, standing: Vec<Revocation>) -> Change
 #[test]
 fn every_kind_of_name_stops_the_token_that_has_it_and_no_other() {
     let digest = TokenDigest::new([9; 32]).to_string();
-    let sets: [&[(&str, &str)]; 10] = [
+    let sets: [&[(&str, &str)]; 11] = [
+        &[("issuer", "https://id"), ("temporary", "u1")],
         &[("issuer", "https://id")],
         &[("issuer", "https://id"), ("token_id", "t1")],
         &[("token_sha256", &digest)],
@@ -94,6 +96,17 @@ fn every_kind_of_name_stops_the_token_that_has_it_and_no_other() {
         };
         assert!(!index.covers(&stranger, now), "{parts:?}");
     }
+}
+
+#[test]
+fn a_cutoff_for_temporary_tokens_counts_their_generations() {
+    let index = index();
+    let temporary = selector(&[("issuer", "https://id"), ("temporary", "u1")]);
+    let cutoff = Cutoff::Until(Timestamp::from_secs(3));
+    index.apply(&news(1, &temporary, vec![revocation(1, temporary.clone(), cutoff)]));
+    let covered = |generation| index.covers(&Claims { generation, ..claims() }, Timestamp::from_secs(T0));
+    assert!(covered(Some(1)) && covered(Some(3)));
+    assert!(!covered(Some(4)) && !covered(None), "newer ones and named ones live");
 }
 
 #[test]
@@ -211,7 +224,7 @@ enum Step {
 
 fn any_selector() -> impl Strategy<Value = Selector> {
     let value = || (0_u8..3).prop_map(|n| n.to_string());
-    let names = ["token_id", "session", "user", "username", "client", "key_id", "claim:a", "claim:b"];
+    let names = ["token_id", "session", "user", "temporary", "username", "client", "key_id", "claim:a", "claim:b"];
     let parts = prop::collection::btree_map(prop::sample::select(names.to_vec()), value(), 0..3);
     (value(), parts).prop_map(|(issuer, parts)| {
         let parts = parts.into_iter().map(|(name, value)| (name.to_owned(), value));
@@ -236,6 +249,7 @@ prop_compose! {
         kind in prop::sample::select(TokenKind::ALL.to_vec()),
         issued in prop::option::of(0..60_u64),
         members in prop::collection::vec(0_u8..3, 0..3),
+        generation in prop::option::of(T0..T0 + 60),
     ) -> Claims {
         let text = |at: usize| texts[at].map(|n| n.to_string().into_boxed_str());
         Claims {
@@ -248,6 +262,7 @@ prop_compose! {
             client: text(5),
             key_id: text(6),
             issued_at: issued.map(|secs| Timestamp::from_secs(T0 + secs)),
+            generation,
             other: Box::new([
                 ("a".into(), members.iter().map(|n| n.to_string().into()).collect()),
                 ("b".into(), text(1).into_iter().collect()),

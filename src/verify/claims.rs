@@ -52,6 +52,7 @@ pub(super) fn read(
         other: source.other(),
         family: None,
         twins: Box::default(),
+        generation: None,
     };
     Ok(Reading { claims: Arc::new(claims), marking, not_before: source.moment("nbf")?, audience: source.audience()? })
 }
@@ -123,16 +124,22 @@ struct Source<'a> {
 
 impl Source<'_> {
     /// A text that can be named by a selector. A claim that an issuer's section renamed may be an integer too; an empty
-    /// one says nothing.
+    /// one says nothing. A name that begins with a slash leads into a claim (RFC 6901): `/ids/0/id`.
     fn text(&self, name: &str) -> Result<Option<Box<str>>, Denial> {
         let registered = matches!(name, "sub" | "sid" | "jti" | "azp" | "client_id");
-        match self.payload.get(name) {
+        match self.value(name) {
             None => Ok(None),
             Some(Value::String(text)) if text.is_empty() => Ok(None),
             Some(Value::String(text)) if nameable(text) => Ok(Some(text.as_str().into())),
             Some(Value::Number(number)) if !registered && !number.is_f64() => Ok(Some(number.to_string().into())),
             Some(_) => Err(Denial::Claim),
         }
+    }
+
+    fn value(&self, name: &str) -> Option<&Value> {
+        let Some(path) = name.strip_prefix('/') else { return self.payload.get(name) };
+        let (first, rest) = path.find('/').map_or((path, ""), |at| path.split_at(at));
+        self.payload.get(&first.replace("~1", "/").replace("~0", "~"))?.pointer(rest)
     }
 
     fn client(&self) -> Result<Option<Box<str>>, Denial> {
@@ -155,11 +162,17 @@ impl Source<'_> {
         self.payload.get("aud").map_or(Ok(Box::default()), |value| texts(value).ok_or(Denial::Claim))
     }
 
-    /// One text split at blanks (RFC 8693 §4.2), or an array of texts.
+    /// One text split at blanks (RFC 8693 §4.2), and at commas where the issuer writes lists so; or an array of texts.
     fn scopes(&self) -> Result<Box<[Box<str>]>, Denial> {
         let value = self.scope_name().and_then(|name| self.payload.get(name));
         let scopes = value.map_or(Ok(Box::default()), |value| texts(value).ok_or(Denial::Claim))?;
-        Ok(scopes.iter().flat_map(|scope| scope.split(' ')).filter(|scope| !scope.is_empty()).map(Into::into).collect())
+        let parts = |letter: char| letter == ' ' || (letter == ',' && self.names.comma_separated_scopes);
+        Ok(scopes
+            .iter()
+            .flat_map(|scope| scope.split(parts))
+            .filter(|scope| !scope.is_empty())
+            .map(Into::into)
+            .collect())
     }
 
     fn scope_name(&self) -> Option<&str> {
@@ -224,5 +237,28 @@ fn decimal(number: &serde_json::Number) -> String {
     match number.as_f64().filter(|_| number.is_f64()) {
         Some(float) => format!("{float}"),
         None => number.to_string(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    #[test]
+    fn a_name_may_lead_into_a_claim() {
+        let payload = json!({"ids": [{"id": "bob"}, {"id": 7}], "a/b": {"~": "x"}, "": {"": "y"}});
+        let payload = payload.as_object().unwrap();
+        let source = Source { payload, names: &ClaimNames::default() };
+        let text = |name: &str| source.text(name).map(|text| text.map(String::from));
+        assert_eq!(text("/ids/0/id"), Ok(Some("bob".to_owned())));
+        assert_eq!(text("/ids/1/id"), Ok(Some("7".to_owned())));
+        assert_eq!(text("/a~1b/~0"), Ok(Some("x".to_owned())));
+        assert_eq!(text("//"), Ok(Some("y".to_owned())));
+        for nowhere in ["/ids/2/id", "/ids/0/x", "/x", "ids/0/id"] {
+            assert_eq!(text(nowhere), Ok(None), "{nowhere}");
+        }
+        assert_eq!(text("/ids/0"), Err(Denial::Claim), "no text");
     }
 }

@@ -6,12 +6,13 @@ use std::time::Duration;
 
 use crate::domain::{BearerToken, Claims, Denial, Timestamp, TokenDigest, TokenKind};
 use crate::verify::claims::{self, Reading};
+use crate::verify::generations::Generations;
 use crate::verify::jws::{self, Jws};
 use crate::verify::jwt::KeyIdentity;
 use crate::verify::key_set::KeySet;
 use crate::verify::keys::{self, Keys, KeysError, Renewal, Surroundings};
 use crate::verify::opaque::{Introspection, Outcome};
-use crate::verify::settings::{IssuerSettings, KeySource, Verification};
+use crate::verify::settings::{IssuerSettings, KeySource, MacaroonSettings, Verification};
 use crate::verify::{IssuerFacts, VerifyError};
 
 /// An issuer as it is configured.
@@ -23,6 +24,8 @@ pub(super) struct Issuer {
     pub(super) introspection_entries: u64,
     means: Means,
     lead_secs: AtomicU64,
+    /// Of its users' temporary tokens.
+    pub(super) generations: Generations,
 }
 
 /// How tokens are verified.
@@ -30,6 +33,7 @@ pub(super) struct Issuer {
 enum Means {
     Signature(Keys),
     Introspection(Box<Introspection>),
+    Macaroon,
     None,
 }
 
@@ -59,9 +63,16 @@ impl Issuer {
             Verification::Introspection(asked) => {
                 Means::Introspection(Box::new(Introspection::new(asked.clone(), introspection_entries, around)))
             }
+            Verification::Macaroon(_) => Means::Macaroon,
             Verification::None => Means::None,
         };
-        Ok(Self { settings, introspection_entries, means, lead_secs: AtomicU64::new(0) })
+        Ok(Self {
+            settings,
+            introspection_entries,
+            means,
+            lead_secs: AtomicU64::new(0),
+            generations: Generations::default(),
+        })
     }
 
     /// Reads the key file anew, if there is one.
@@ -71,7 +82,7 @@ impl Issuer {
                 KeySource::File(path) => keys::from_file(path, signature).map(Some),
                 KeySource::Url(_) | KeySource::Discovery => Ok(None),
             },
-            Verification::Introspection(_) | Verification::None => Ok(None),
+            Verification::Introspection(_) | Verification::Macaroon(_) | Verification::None => Ok(None),
         }
     }
 
@@ -86,7 +97,15 @@ impl Issuer {
     pub(super) fn introspection(&self) -> Option<&Introspection> {
         match &self.means {
             Means::Introspection(introspection) => Some(introspection),
-            Means::Signature(_) | Means::None => None,
+            Means::Signature(_) | Means::Macaroon | Means::None => None,
+        }
+    }
+
+    /// How its macaroons are verified, if it has such.
+    pub(super) const fn macaroons(&self) -> Option<&MacaroonSettings> {
+        match &self.settings.verification {
+            Verification::Macaroon(settings) => Some(settings),
+            Verification::Signature(_) | Verification::Introspection(_) | Verification::None => None,
         }
     }
 
@@ -123,6 +142,8 @@ impl Issuer {
                 let reading = self.heard(introspection.ask(&self.settings, token, Some(jws), wanted).await)?;
                 self.vouched(reading, Voucher::Word, wanted, now)
             }
+            // Its tokens are no JWTs.
+            Means::Macaroon => Err(Denial::Malformed.into()),
             Means::None => {
                 let reading = self.read(jws)?;
                 reading.check(&self.settings, wanted, now)?;
@@ -157,7 +178,7 @@ impl Issuer {
     pub(super) fn still_holds(&self, key: &KeyIdentity) -> bool {
         match &self.means {
             Means::Signature(keys) => keys.current().is_some_and(|set| set.holds(key)),
-            Means::Introspection(_) | Means::None => false,
+            Means::Introspection(_) | Means::Macaroon | Means::None => false,
         }
     }
 
@@ -171,6 +192,7 @@ impl Issuer {
             longest_life: self.longest_life(),
             leeway: self.settings.leeway,
             lead: Duration::from_secs(self.lead_secs.load(Ordering::Relaxed)),
+            uuid_sessions: self.settings.uuid_sessions,
         }
     }
 
@@ -205,7 +227,7 @@ impl Issuer {
     fn allows(&self, named: &str) -> bool {
         match &self.settings.verification {
             Verification::Signature(signature) => signature.algorithms.iter().any(|known| known.name() == named),
-            Verification::Introspection(_) | Verification::None => false,
+            Verification::Introspection(_) | Verification::Macaroon(_) | Verification::None => false,
         }
     }
 

@@ -71,9 +71,9 @@ impl<'t> Jws<'t> {
     }
 
     /// The token's own identity where it has no `jti`: SHA-256 of what was signed. The signature is left out, since it can
-    /// be written in several ways.
+    /// be written in several ways, and so is padding: with it and without it, it is the same token.
     pub(super) fn digest(&self) -> TokenDigest {
-        sha256(self.signed)
+        if self.padded { sha256(&self.signed.replace('=', "")) } else { sha256(self.signed) }
     }
 }
 
@@ -145,6 +145,22 @@ mod tests {
         let text = token(r#"{"alg":"ES256"}"#, "{}");
         let twin = format!("{}.{}", text.rsplit_once('.').unwrap().0, "dHdpbg");
         assert_eq!(Jws::parse(&text).unwrap().digest(), Jws::parse(&twin).unwrap().digest());
+    }
+
+    #[test]
+    fn the_digest_does_not_see_padding() {
+        let text = r#"{"alg":"Ed25519"}"#;
+        let plain = format!("{}.{}.c2ln", URL_SAFE_NO_PAD.encode(text), URL_SAFE_NO_PAD.encode(r#"{"a":12}"#));
+        let spellings = [
+            format!("{}.{}.c2ln", URL_SAFE.encode(text), URL_SAFE.encode(r#"{"a":12}"#)),
+            format!("{}.{}.AA==", URL_SAFE_NO_PAD.encode(text), URL_SAFE.encode(r#"{"a":12}"#)),
+            format!("{}.{}.AA==", URL_SAFE.encode(text), URL_SAFE_NO_PAD.encode(r#"{"a":12}"#)),
+        ];
+        for spelling in spellings {
+            let jws = Jws::parse(&spelling).unwrap();
+            assert!(jws.padded && spelling.contains('='), "{spelling}");
+            assert_eq!(jws.digest(), Jws::parse(&plain).unwrap().digest(), "{spelling}");
+        }
     }
 
     #[test]

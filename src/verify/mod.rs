@@ -6,6 +6,8 @@
 //! | `jws` | a text taken apart, with one meaning |
 //! | `claims`, `kind` | what it says of itself, and what kind of token that is |
 //! | `jwt`, `key_set`, `keys` | signatures, the keys that make them, and how they are kept current |
+//! | `macaroon` | tokens that anybody may confine further, verified with a secret or not at all |
+//! | `generations` | which generations of temporary tokens were seen |
 //! | `opaque`, `news` | asking the issuer, and when to ask again |
 //! | `cache` | what was verified of late |
 //! | `issuer` | the rules and means of one issuer |
@@ -13,20 +15,23 @@
 //!
 //! Verification may be cached; whether a token may pass is decided elsewhere, and on every request.
 
+use std::borrow::Cow;
 use std::sync::Arc;
 use std::time::Duration;
 
-use crate::domain::{Claims, Denial, Timestamp};
+use crate::domain::{Claims, Denial, Timestamp, Uuid};
 
 mod cache;
 mod claims;
 mod fetch;
+mod generations;
 mod issuer;
 mod jws;
 mod jwt;
 mod key_set;
 mod keys;
 mod kind;
+mod macaroon;
 mod news;
 mod opaque;
 mod settings;
@@ -39,8 +44,8 @@ pub use jwt::{Algorithm, UnknownAlgorithm};
 pub use key_set::KeySetError;
 pub use keys::KeysError;
 pub use settings::{
-    CacheSettings, ClaimNames, ClientSecret, IntrospectionSettings, IssuerSettings, KeySource, Settings,
-    SignatureSettings, Verification,
+    CacheSettings, ClaimNames, ClientSecret, IntrospectionSettings, IssuerSettings, KeySource, MacaroonSettings,
+    Settings, SignatureSettings, Verification,
 };
 pub use verifier::{Calls, Verifier, VerifierError};
 
@@ -51,6 +56,7 @@ pub struct Verified {
     assurance: Assurance,
     deadline: Option<Timestamp>,
     is_known: bool,
+    flaw: Option<Denial>,
 }
 
 /// How far claims may be believed.
@@ -87,6 +93,13 @@ impl Verified {
         self.deadline
     }
 
+    /// Why the token is no good, revocations aside. It is told beside the claims, so that whoever must say that a token was
+    /// revoked can say so of one that is bad in other ways too; only [`Verifier::examine`] hands out such a one.
+    #[must_use]
+    pub const fn flaw(&self) -> Option<Denial> {
+        self.flaw
+    }
+
     /// The same token, of which more is known: `claims` must be its own, with what was learned of it filled in.
     pub(crate) fn knowing(self, claims: Arc<Claims>) -> Self {
         let is_known = !Arc::ptr_eq(&claims, &self.claims);
@@ -95,10 +108,15 @@ impl Verified {
         Self { claims, is_known, deadline, ..self }
     }
 
+    /// Claims that were vouched for when their bearer was given a secret to come back with; good until they say.
+    pub(crate) fn vouched_before(claims: Arc<Claims>) -> Self {
+        Self { deadline: claims.expires_at, claims, assurance: Assurance::Vouched, is_known: false, flaw: None }
+    }
+
     /// Claims that nothing vouches for but a test.
     #[cfg(test)]
     pub(crate) fn of(claims: Claims, assurance: Assurance) -> Self {
-        Self { deadline: claims.expires_at, claims: Arc::new(claims), assurance, is_known: false }
+        Self { deadline: claims.expires_at, claims: Arc::new(claims), assurance, is_known: false, flaw: None }
     }
 }
 
@@ -140,6 +158,17 @@ pub struct IssuerFacts {
     pub leeway: Duration,
     /// How far its `iat` has run ahead of our clock, at most `leeway`.
     pub lead: Duration,
+    /// Whether its session ids are UUIDs, which its tokens write without dashes.
+    pub uuid_sessions: bool,
+}
+
+impl IssuerFacts {
+    /// A session's id as tokens spell it, whatever spelling it was given in.
+    #[must_use]
+    pub fn session_id<'i>(&self, given: &'i str) -> Cow<'i, str> {
+        let uuid = self.uuid_sessions.then(|| given.parse::<Uuid>().ok()).flatten();
+        uuid.map_or(Cow::Borrowed(given), |uuid| uuid.undashed().into())
+    }
 }
 
 /// Which issuers a route accepts: names from the configuration; `None` for all.

@@ -67,6 +67,8 @@ pub struct IssuerSettings {
     pub opaque_tokens: bool,
     /// How its opaque tokens are written; several texts may be one token to an upstream that decodes them.
     pub token_form: TokenForm,
+    /// Whether its session ids are UUIDs, which its tokens write without dashes: admin calls may spell them otherwise.
+    pub uuid_sessions: bool,
     /// What `typ` must be, with or without `application/` (RFC 9068 §4); of an opaque token, its `token_type`.
     pub token_type: Option<Box<str>>,
     /// In which claims a token says what we want to know.
@@ -93,6 +95,7 @@ impl IssuerSettings {
             missing_iss: false,
             opaque_tokens: false,
             token_form: TokenForm::Any,
+            uuid_sessions: false,
             token_type: None,
             claims: ClaimNames::default(),
             allow_padding: false,
@@ -108,8 +111,27 @@ pub enum Verification {
     Signature(SignatureSettings),
     /// By asking the issuer (RFC 7662).
     Introspection(IntrospectionSettings),
+    /// As a macaroon of Onezone's: with a secret, or only to refuse.
+    Macaroon(MacaroonSettings),
     /// Not at all: the upstream does it. Claims are read only to refuse.
     None,
+}
+
+/// How macaroons are verified.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub struct MacaroonSettings {
+    /// What their chain of HMACs begins with. Without it they are read only to refuse.
+    pub secret: Option<ClientSecret>,
+    /// Locations of its macaroons beside its own name.
+    pub domains: Vec<Box<str>>,
+    /// Which service this gate stands before, as caveats call it.
+    pub service: Box<str>,
+}
+
+impl Default for MacaroonSettings {
+    fn default() -> Self {
+        Self { secret: None, domains: Vec::new(), service: "ozw-onezone".into() }
+    }
 }
 
 /// How signatures are verified.
@@ -195,6 +217,8 @@ pub struct ClaimNames {
     pub token_id: Box<str>,
     /// The scopes; `None` looks for `scope`, then `scp`.
     pub scope: Option<Box<str>>,
+    /// Whether commas part scopes as blanks do, as in PrivX's `permissions`.
+    pub comma_separated_scopes: bool,
 }
 
 impl Default for ClaimNames {
@@ -206,6 +230,7 @@ impl Default for ClaimNames {
             client: None,
             token_id: "jti".into(),
             scope: None,
+            comma_separated_scopes: false,
         }
     }
 }

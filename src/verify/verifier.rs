@@ -13,8 +13,9 @@ use crate::verify::issuer::{Issuer, Voucher};
 use crate::verify::jws::{self, Jws};
 use crate::verify::jwt::KeyIdentity;
 use crate::verify::keys::{KeysError, Surroundings};
+use crate::verify::macaroon::{Macaroon, Testimony};
 use crate::verify::opaque::{Introspection, Outcome};
-use crate::verify::settings::{CacheSettings, IssuerSettings, Settings};
+use crate::verify::settings::{CacheSettings, IssuerSettings, MacaroonSettings, Settings};
 use crate::verify::{Accepted, Assurance, IssuerFacts, Verified, VerifyError};
 
 /// Why a verifier cannot be built.
@@ -43,6 +44,9 @@ pub enum VerifierError {
 
 /// Makes what calls an issuer, with the trust its section asks for. It is asked once for each new issuer.
 pub type Calls<'a> = &'a dyn Fn(&IssuerSettings) -> Result<Arc<dyn Fetch>, Box<dyn std::error::Error + Send + Sync>>;
+
+/// A macaroon and its issuer.
+type Found<'v> = (&'v Arc<Issuer>, &'v MacaroonSettings, Macaroon);
 
 /// Verifies tokens, and remembers the verified.
 #[derive(Debug)]
@@ -109,6 +113,24 @@ impl Verifier {
         kind: TokenKind,
         accepted: &Accepted,
     ) -> Result<Verified, VerifyError> {
+        let verified = self.examine(token, kind, accepted).await?;
+        verified.flaw().map_or(Ok(verified), |flaw| Err(flaw.into()))
+    }
+
+    /// As [`Self::verify`], but a token may come back that has a [`Verified::flaw`], for whoever looks for revocations first.
+    ///
+    /// # Errors
+    ///
+    /// See [`VerifyError`].
+    pub async fn examine(
+        &self,
+        token: &BearerToken,
+        kind: TokenKind,
+        accepted: &Accepted,
+    ) -> Result<Verified, VerifyError> {
+        if let Some(verified) = self.verify_macaroon(token, kind, accepted) {
+            return verified;
+        }
         match token.expose().matches('.').count() {
             0 => self.verify_opaque(token, kind, accepted).await,
             // Keys are often written as a name and a secret.
@@ -127,6 +149,9 @@ impl Verifier {
     /// [`Denial::Claim`] for a claim of the wrong type.
     pub fn peek(&self, issuer: &str, token: &BearerToken, kind: TokenKind) -> Result<Claims, Denial> {
         let issuer = self.issuers.iter().find(|own| *own.settings.issuer == *issuer).ok_or(Denial::UnknownIssuer)?;
+        if let Some(read) = issuer.macaroons().and_then(|_| self.read_macaroon(token)) {
+            return read.map(|claims| Claims { kind, ..claims });
+        }
         if token.expose().matches('.').count() != 2 {
             return Ok(Claims::bare(issuer.settings.issuer.clone(), kind, issuer.digest(token)));
         }
@@ -143,11 +168,35 @@ impl Verifier {
     ///
     /// [`Denial::Malformed`], [`Denial::UnknownIssuer`], and [`Denial::Claim`] for a claim of the wrong type.
     pub async fn read(&self, token: &BearerToken) -> Result<Claims, Denial> {
+        if let Some(read) = self.read_macaroon(token) {
+            return read;
+        }
         match token.expose().matches('.').count() {
             0 => self.read_opaque(token).await,
             2 => self.read_jwt(token).await,
             _ => Err(Denial::Malformed),
         }
+    }
+
+    /// All that a token may be, as [`Self::read`] has it: for refusing. Nothing signs where a macaroon says it is from, so
+    /// that it may be any issuer's that has macaroons.
+    ///
+    /// # Errors
+    ///
+    /// As [`Self::read`].
+    pub async fn readings(&self, token: &BearerToken) -> Result<Vec<Claims>, Denial> {
+        match self.macaroon_of_any(token) {
+            Some(readings) => Ok(readings),
+            None => self.read(token).await.map(|claims| vec![claims]),
+        }
+    }
+
+    /// The highest generation of a user's temporary tokens that the secret of `issuer`, an `iss`, vouched for, as far as this
+    /// replica remembers.
+    #[must_use]
+    pub fn highest_generation(&self, issuer: &str, user: &str) -> Option<u64> {
+        let issuer = self.issuers.iter().find(|own| *own.settings.issuer == *issuer)?;
+        issuer.generations.highest(user)
     }
 
     /// The issuer of that configured name or that `iss`.
@@ -228,6 +277,52 @@ impl Verifier {
         verified
     }
 
+    /// The verification of a macaroon; `None` for what nobody could take for one, and where no accepted issuer has any. One
+    /// that is not written as it must be is refused: some issuer that takes any text would know it by that, and not by what it is.
+    fn verify_macaroon(
+        &self,
+        token: &BearerToken,
+        kind: TokenKind,
+        accepted: &Accepted,
+    ) -> Option<Result<Verified, VerifyError>> {
+        let has_any = |issuer: &Arc<Issuer>| issuer.macaroons().is_some() && accept(issuer, accepted).is_ok();
+        let found = self.issuers.iter().any(has_any).then(|| self.macaroon(token)).flatten()?;
+        let accepted = found.and_then(|(issuer, settings, macaroon)| {
+            accept(issuer, accepted)?;
+            let testimony = macaroon.testify(&issuer.settings, settings, kind, self.clock.now());
+            if testimony.is_genuine() {
+                issuer.generations.observe(&testimony.claims);
+            }
+            Ok(testimony.into_verified(issuer))
+        });
+        Some(accepted.map_err(VerifyError::from))
+    }
+
+    fn read_macaroon(&self, token: &BearerToken) -> Option<Result<Claims, Denial>> {
+        let found = self.macaroon(token)?;
+        Some(found.map(|(issuer, _, macaroon)| macaroon.claims(&issuer.settings)))
+    }
+
+    /// What a macaroon says under each issuer that has any.
+    fn macaroon_of_any(&self, token: &BearerToken) -> Option<Vec<Claims>> {
+        let issuers: Vec<_> = self.issuers.iter().filter(|issuer| issuer.macaroons().is_some()).collect();
+        let macaroon = Macaroon::parse(token.expose()).filter(|_| !issuers.is_empty())?;
+        Some(issuers.into_iter().map(|issuer| macaroon.claims(&issuer.settings)).collect())
+    }
+
+    /// The macaroon that a text is, and whose it is.
+    fn macaroon(&self, token: &BearerToken) -> Option<Result<Found<'_>, Denial>> {
+        let mut issuers = self.issuers.iter().filter_map(|issuer| Some((issuer, issuer.macaroons()?))).peekable();
+        issuers.peek()?;
+        match Macaroon::parse(token.expose()) {
+            Some(macaroon) => {
+                let own = issuers.find(|(issuer, settings)| macaroon.is_from(&issuer.settings, settings));
+                Some(own.map(|(issuer, settings)| (issuer, settings, macaroon)).ok_or(Denial::UnknownIssuer))
+            }
+            None => Macaroon::is_like(token.expose()).then_some(Err(Denial::Malformed)),
+        }
+    }
+
     /// Shows an opaque token to the issuers that can be asked, in order, until one knows it.
     async fn verify_opaque(
         &self,
@@ -263,7 +358,13 @@ impl Verifier {
             return Err(Denial::Malformed.into());
         }
         let claims = Claims::bare(issuer.settings.issuer.clone(), kind, issuer.digest(token));
-        Ok(Verified { claims: Arc::new(claims), assurance: Assurance::Unchecked, deadline: None, is_known: false })
+        Ok(Verified {
+            claims: Arc::new(claims),
+            assurance: Assurance::Unchecked,
+            deadline: None,
+            is_known: false,
+            flaw: None,
+        })
     }
 
     /// What was verified of that very token, if it still holds: the issuer's section has not changed, and the key is there.
@@ -328,6 +429,14 @@ impl Verifier {
     }
 }
 
+impl Testimony {
+    fn into_verified(self, issuer: &Issuer) -> Verified {
+        let Self { claims, assurance, flaw } = self;
+        let deadline = claims.expires_at.map(|expires_at| expires_at.after(issuer.settings.leeway));
+        Verified { claims, assurance, deadline, is_known: false, flaw }
+    }
+}
+
 fn accept(issuer: &Issuer, accepted: &Accepted) -> Result<(), Denial> {
     let named = accepted.as_ref().is_none_or(|names| names.contains(&issuer.settings.name));
     if named { Ok(()) } else { Err(Denial::UnknownIssuer) }
@@ -344,6 +453,7 @@ fn verified(
         assurance,
         deadline: reading.deadline(&issuer.settings),
         is_known: false,
+        flaw: None,
     })
 }
 

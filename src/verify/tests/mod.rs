@@ -2,6 +2,7 @@
 
 mod confusion;
 mod introspection;
+mod privx;
 mod rotation;
 mod signer;
 mod vectors;

@@ -11,7 +11,7 @@ use std::time::Duration;
 use arc_swap::ArcSwapOption;
 use moka::future::Cache;
 
-use crate::domain::{Claims, TokenDigest};
+use crate::domain::{Claims, SessionKey, TokenDigest};
 use crate::store::{KnownToken, Login, SharedSessions, StoreError};
 
 /// How many tokens are remembered.
@@ -60,6 +60,15 @@ impl Bindings {
         let bound = Bound { own: own.clone(), with_learned: with_learned.clone() };
         binding.bound.store(Some(Arc::new(bound)));
         Ok(with_learned)
+    }
+
+    /// Whether a session was ever seen here, and is not forgotten.
+    ///
+    /// # Errors
+    ///
+    /// The store's.
+    pub async fn knows(&self, session: &SessionKey) -> Result<bool, StoreError> {
+        Ok(self.table.session(session).await?.is_some())
     }
 
     /// Looks these up anew: something was learned of them.
@@ -122,7 +131,7 @@ fn within(claims: &Claims, login: &Login) -> Claims {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::domain::{SessionKey, Timestamp, TokenKind};
+    use crate::domain::{Timestamp, TokenKind};
 
     const ISS: &str = "https://id.example/";
 

@@ -115,12 +115,13 @@ impl Book {
         self.bindings.forget_all();
     }
 
-    /// Ends a family one of whose refresh tokens came back.
+    /// Ends what the rules of sessions and families say must end: a family one of whose refresh tokens came back, a session
+    /// that its user left.
     ///
     /// # Errors
     ///
     /// The store's; the token's next use is noticed all the same.
-    pub async fn end_family(&self, end: End) -> Result<(), StoreError> {
+    pub async fn end_for(&self, end: End) -> Result<(), StoreError> {
         self.revoker.end(end).await
     }
 

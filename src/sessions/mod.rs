@@ -15,6 +15,7 @@ mod bindings;
 mod book;
 mod learner;
 mod limit;
+mod passwords;
 mod seal;
 #[cfg(test)]
 pub(crate) mod testing;
@@ -26,6 +27,7 @@ pub use bindings::{Bindings, completed};
 pub use book::{Book, Turn, Used};
 pub use learner::Learner;
 pub use limit::{Limits, MaxSessions};
+pub use passwords::{IssuedPassword, PasswordError, PasswordSettings, Passwords};
 pub use track::{Seen, Sightings, Tracker, readable};
 
 // What the answers of token endpoints are written down in, for parts that do not reach the store.

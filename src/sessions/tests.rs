@@ -121,6 +121,14 @@ impl SessionTable for Failing {
         self.inner.session(key).await
     }
 
+    async fn tokens(
+        &self,
+        key: &SessionKey,
+        after: Option<&crate::domain::SeenToken>,
+    ) -> Result<Vec<crate::store::SessionToken>, StoreError> {
+        self.inner.tokens(key, after).await
+    }
+
     async fn descendants(&self, key: &SessionKey) -> Result<Vec<SessionKey>, StoreError> {
         self.inner.descendants(key).await
     }

@@ -150,6 +150,7 @@ fn sighting(claims: &Claims, seen: Seen<'_>) -> Option<Sighting> {
         kind: claims.kind,
         issued_at: claims.issued_at,
         expires_at: claims.expires_at,
+        generation: claims.generation,
     };
     Some(Sighting { session, token: Some(token) })
 }

@@ -9,22 +9,22 @@ use async_trait::async_trait;
 use futures_util::{StreamExt, TryStreamExt};
 
 use crate::clock::SharedClock;
-use crate::domain::{Position, Recorded, RevocationId, Selector, SessionKey, Timestamp, TokenDigest};
+use crate::domain::{Position, Recorded, RevocationId, SeenToken, Selector, SessionKey, Timestamp, TokenDigest};
 use crate::store::{
     Appended, AuditQuery, AuditRecord, AuditTrail, Batch, Claim, Claimed, EventStream, KnownToken, Learned, Lesson,
-    Page, RevocationLog, RevocationQuery, SessionPage, SessionQuery, SessionRecord, SessionTable, Sighting, Store,
-    StoreError,
+    Page, PasswordId, PasswordRecord, PasswordTable, RevocationLog, RevocationQuery, SessionPage, SessionQuery,
+    SessionRecord, SessionTable, SessionToken, Sighting, Store, StoreError,
 };
 use crate::telemetry::Metrics;
 
 /// The store behind `backend`, measured.
 pub(super) fn measured(
-    backend: Arc<impl RevocationLog + AuditTrail + SessionTable>,
+    backend: Arc<impl RevocationLog + AuditTrail + SessionTable + PasswordTable>,
     clock: SharedClock,
     metrics: Arc<Metrics>,
 ) -> Store {
     let measured = Arc::new(Measured { backend, clock, metrics });
-    Store { log: measured.clone(), audit: measured.clone(), sessions: measured }
+    Store { log: measured.clone(), audit: measured.clone(), sessions: measured.clone(), passwords: measured }
 }
 
 struct Measured<S> {
@@ -128,6 +128,10 @@ impl<S: SessionTable> SessionTable for Measured<S> {
         self.time("session", self.backend.session(key)).await
     }
 
+    async fn tokens(&self, key: &SessionKey, after: Option<&SeenToken>) -> Result<Vec<SessionToken>, StoreError> {
+        self.time("tokens", self.backend.tokens(key, after)).await
+    }
+
     async fn descendants(&self, key: &SessionKey) -> Result<Vec<SessionKey>, StoreError> {
         self.time("descendants", self.backend.descendants(key)).await
     }
@@ -138,5 +142,16 @@ impl<S: SessionTable> SessionTable for Measured<S> {
 
     async fn prolong(&self, until: Timestamp) -> Result<(), StoreError> {
         self.time("prolong", self.backend.prolong(until)).await
+    }
+}
+
+#[async_trait]
+impl<S: PasswordTable> PasswordTable for Measured<S> {
+    async fn keep(&self, password: PasswordRecord) -> Result<(), StoreError> {
+        self.time("keep", self.backend.keep(password)).await
+    }
+
+    async fn password(&self, id: PasswordId) -> Result<Option<PasswordRecord>, StoreError> {
+        self.time("password", self.backend.password(id)).await
     }
 }

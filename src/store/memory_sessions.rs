@@ -7,11 +7,12 @@ use async_trait::async_trait;
 
 use crate::domain::{Ending, Recorded, SeenToken, Session, SessionEnd, SessionKey, Timestamp, TokenDigest};
 use crate::store::memory::{MemoryLog, Table};
+use crate::store::memory_passwords::Kept;
 use crate::store::redemption::{Effect, Redemption};
 use crate::store::session_end::{Swept, end_by, naming, naming_session};
 use crate::store::{
     Claim, Claimed, KnownToken, Learned, Lesson, Login, MAX_DESCENDANTS, Redeemed, SESSION_TOKENS, SessionPage,
-    SessionQuery, SessionRecord, SessionTable, Sighting, StoreError, UNSEEN_RETENTION,
+    SessionQuery, SessionRecord, SessionTable, SessionToken, Sighting, StoreError, TOKEN_PAGE, UNSEEN_RETENTION,
 };
 
 /// Sessions, by the number in which they were first learned; their tokens; which refresh tokens were used.
@@ -23,6 +24,7 @@ pub(super) struct Inventory {
     /// A row a token and session, in the order in which they were learned.
     tokens: HashMap<TokenDigest, Vec<TokenRow>>,
     redemptions: HashMap<TokenDigest, Redemption>,
+    pub(super) passwords: Kept,
 }
 
 struct TokenRow {
@@ -80,6 +82,17 @@ impl Inventory {
         tokens.sort_by_key(|token| std::cmp::Reverse((token.issued_at, token.digest)));
         tokens.truncate(SESSION_TOKENS);
         Some(SessionRecord { session, tokens })
+    }
+
+    fn tokens(&self, key: &SessionKey, after: Option<&SeenToken>) -> Vec<SessionToken> {
+        let place = |token: &SeenToken| (token.issued_at, token.digest);
+        let beyond = |row: &&TokenRow| after.is_none_or(|after| place(&row.token) > place(after));
+        let rows = self.tokens_of(key).filter(beyond);
+        let mut tokens: Vec<SessionToken> =
+            rows.map(|row| SessionToken { token: row.token.clone(), family: row.family.clone() }).collect();
+        tokens.sort_by_key(|row| place(&row.token));
+        tokens.truncate(TOKEN_PAGE);
+        tokens
     }
 
     fn known(&self, digest: TokenDigest) -> Option<KnownToken> {
@@ -163,6 +176,7 @@ impl Inventory {
         let before = self.redemptions.len();
         self.redemptions.retain(|_, held| held.expires_at.is_none_or(|expires_at| expires_at > now));
         gone += (before - self.redemptions.len()) as u64;
+        gone += self.passwords.forget(now);
         gone += self.forget_tokens(|row| row.is_over(now));
         gone + self.forget_sessions(now)
     }
@@ -314,6 +328,10 @@ impl SessionTable for MemoryLog {
 
     async fn session(&self, key: &SessionKey) -> Result<Option<SessionRecord>, StoreError> {
         self.with(|table| table.inventory.record(key))
+    }
+
+    async fn tokens(&self, key: &SessionKey, after: Option<&SeenToken>) -> Result<Vec<SessionToken>, StoreError> {
+        self.with(|table| table.inventory.tokens(key, after))
     }
 
     async fn descendants(&self, key: &SessionKey) -> Result<Vec<SessionKey>, StoreError> {

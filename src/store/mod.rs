@@ -22,7 +22,11 @@ mod decide;
 mod feed;
 mod measured;
 mod memory;
+mod memory_passwords;
 mod memory_sessions;
+#[cfg(test)]
+mod password_contract_tests;
+mod passwords;
 mod query;
 mod redemption;
 #[cfg(test)]
@@ -36,9 +40,10 @@ mod sqlite;
 pub(crate) mod testing;
 
 pub use backoff::Backoff;
+pub use passwords::{PasswordId, PasswordRecord, PasswordTable};
 pub use sessions::{
     Claim, Claimed, Cursor, KnownToken, Learned, Lesson, Login, Redeemed, SessionPage, SessionQuery, SessionRecord,
-    SessionTable, Sighting, SortKey, Span,
+    SessionTable, SessionToken, Sighting, SortKey, SoughtDomain, Span,
 };
 pub use settings::{Backend, InvalidUrl, Settings};
 
@@ -50,6 +55,8 @@ pub type EventStream = BoxStream<'static, Result<Event, StoreError>>;
 pub type SharedLog = Arc<dyn RevocationLog>;
 /// What is known of sessions, shared.
 pub type SharedSessions = Arc<dyn SessionTable>;
+/// Session passwords, shared.
+pub type SharedPasswords = Arc<dyn PasswordTable>;
 /// The audit trail, shared.
 pub type SharedAudit = Arc<dyn AuditTrail>;
 
@@ -105,6 +112,8 @@ const UNSEEN_RETENTION: Duration = Duration::from_secs(30 * 24 * 3_600);
 const MAX_DESCENDANTS: usize = 10_000;
 /// How many tokens are shown of a session.
 const SESSION_TOKENS: usize = 100;
+/// How many tokens of a session are read at once.
+const TOKEN_PAGE: usize = 1_000;
 
 /// What is appended as one.
 #[derive(Clone, Debug, Default)]
@@ -220,6 +229,8 @@ pub struct Store {
     pub audit: SharedAudit,
     /// Sessions, their tokens, and which refresh tokens were used.
     pub sessions: SharedSessions,
+    /// Passwords that stand for sessions.
+    pub passwords: SharedPasswords,
 }
 
 impl Store {

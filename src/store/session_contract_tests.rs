@@ -7,7 +7,9 @@ use crate::domain::{
     TokenKind,
 };
 use crate::store::testing::*;
-use crate::store::{Claim, Claimed, Lesson, Redeemed, SessionPage, SessionQuery, Sighting, SortKey, Span, Store};
+use crate::store::{
+    Claim, Claimed, Lesson, Redeemed, SessionPage, SessionQuery, Sighting, SortKey, SoughtDomain, Span, Store,
+};
 
 const ISSUER: &str = "https://id.example";
 
@@ -31,7 +33,14 @@ fn digest(n: u8) -> TokenDigest {
 }
 
 fn token(n: u8, kind: TokenKind) -> SeenToken {
-    SeenToken { digest: digest(n), token_id: None, kind, issued_at: Some(NOW), expires_at: Some(later(1_000)) }
+    SeenToken {
+        digest: digest(n),
+        token_id: None,
+        kind,
+        issued_at: Some(NOW),
+        expires_at: Some(later(1_000)),
+        generation: Some(n.into()),
+    }
 }
 
 fn lesson(session: Session, tokens: Vec<SeenToken>) -> Lesson {
@@ -101,6 +110,37 @@ async fn what_was_learned_is_found_as_it_was() {
         assert!(
             store.sessions.session(&SessionKey { issuer: "other".into(), id: "s".into() }).await.unwrap().is_none()
         );
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn all_tokens_of_a_session_can_be_read_page_by_page_in_the_order_of_their_issue() {
+    on_each_store(async |store| {
+        let numbered = |n: u32| {
+            let mut bytes = [0; 32];
+            bytes[..4].copy_from_slice(&n.wrapping_mul(2_654_435_761).to_be_bytes());
+            let issued_at = (n > 2).then(|| later(u64::from(n / 3)));
+            SeenToken { digest: TokenDigest::new(bytes), issued_at, ..token(1, TokenKind::Access) }
+        };
+        let mut told: Vec<SeenToken> = (0..2_345).rev().map(numbered).collect();
+        for some in told.chunks(100) {
+            store.sessions.learn(lesson(session("s", "ann"), some.to_vec())).await.unwrap();
+        }
+        learn(&store, session("other", "ann")).await;
+        told.sort_by_key(|token| (token.issued_at, token.digest));
+        let (mut read, mut after) = (Vec::new(), None);
+        loop {
+            let page = store.sessions.tokens(&key("s"), after.as_ref()).await.unwrap();
+            assert!(page.len() <= 1_000 && page.iter().all(|row| row.family.as_deref() == Some("f")));
+            let Some(last) = page.last() else { break };
+            after = Some(last.token.clone());
+            read.extend(page.into_iter().map(|row| row.token));
+        }
+        assert!(read == told, "{} of {}", read.len(), told.len());
+        for none in ["other", "unknown"] {
+            assert!(store.sessions.tokens(&key(none), None).await.unwrap().is_empty());
+        }
     })
     .await;
 }
@@ -448,6 +488,9 @@ async fn searches_find_by_every_field() {
         assert_eq!(find(SessionQuery { username: some("Übername4"), ..all() }).await, "Sid-04");
         assert_eq!(ids(&store, SessionQuery { client: some("web"), user: some("odd"), ..all() }).await.len(), 3);
         assert_eq!(find(SessionQuery { parent: some("Sid-00"), ..all() }).await, "Sid-07");
+        let domain = |domain| SessionQuery { domain: Some(domain), ..all() };
+        assert_eq!(find(domain(SoughtDomain::Named("North".into()))).await, "Sid-08");
+        assert_eq!(ids(&store, domain(SoughtDomain::Unknown)).await.len(), 11);
         assert_eq!(find(SessionQuery { address: some("192.0.2.9"), ..all() }).await, "Sid-09");
         assert_eq!(find(SessionQuery { kind: Some(SessionType::Sso), ..all() }).await, "Sid-07");
         let words =

@@ -4,7 +4,7 @@
 use std::cmp::Ordering;
 
 use crate::domain::{Session, Timestamp};
-use crate::store::{Cursor, SessionPage, SessionQuery, SortKey, Span};
+use crate::store::{Cursor, SessionPage, SessionQuery, SortKey, SoughtDomain, Span};
 
 /// The most sessions a page may have.
 const MAX_PAGE: u32 = 1_000;
@@ -79,6 +79,16 @@ impl Span {
     }
 }
 
+impl SoughtDomain {
+    /// Whether that is a session's.
+    fn is(&self, own: Option<&str>) -> bool {
+        match self {
+            Self::Named(name) => own == Some(name),
+            Self::Unknown => own.is_none(),
+        }
+    }
+}
+
 impl SessionQuery {
     /// How many sessions a page has.
     pub(super) fn limit(&self) -> usize {
@@ -98,6 +108,7 @@ impl SessionQuery {
             && is(&self.username, session.username.as_deref())
             && is(&self.client, session.client.as_deref())
             && is(&self.parent, session.parent.as_deref())
+            && self.domain.as_ref().is_none_or(|domain| domain.is(session.domain.as_deref()))
             && is(&self.address, session.address.as_deref())
             && self.kind.is_none_or(|kind| session.kind == kind)
             && self.state.is_none_or(|state| session.state(self.now) == state)

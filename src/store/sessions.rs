@@ -40,11 +40,15 @@ pub trait SessionTable: fmt::Debug + Send + Sync + 'static {
     /// One session with its tokens, the newest 100 first.
     async fn session(&self, key: &SessionKey) -> Result<Option<SessionRecord>, StoreError>;
 
+    /// The tokens seen in a session, the first issued first, at most 1,000; those after `after`, which is one of them. What
+    /// one answer handed out stands together, for it was issued in the same second.
+    async fn tokens(&self, key: &SessionKey, after: Option<&SeenToken>) -> Result<Vec<SessionToken>, StoreError>;
+
     /// The sessions opened from this one, and from those, and so on; at most 10,000.
     async fn descendants(&self, key: &SessionKey) -> Result<Vec<SessionKey>, StoreError>;
 
-    /// Forgets, in small batches, what is over at `now`: sealed answers beyond their grace, tokens and redemptions that
-    /// expired, sessions that expired and have no token left. What is not known to expire goes thirty days after it was
+    /// Forgets, in small batches, what is over at `now`: sealed answers beyond their grace, tokens, redemptions and session
+    /// passwords that expired, sessions that expired and have no token left. What is not known to expire goes thirty days after it was
     /// last seen; a redemption that is not known to expire stays. Returns how many of these went.
     async fn tidy(&self, now: Timestamp) -> Result<u64, StoreError>;
 
@@ -183,6 +187,8 @@ pub struct SessionQuery {
     pub client: Option<String>,
     /// Only opened from this session.
     pub parent: Option<String>,
+    /// Only of this part of the issuer.
+    pub domain: Option<SoughtDomain>,
     /// Only used last from this address.
     pub address: Option<String>,
     /// Only of this type.
@@ -209,6 +215,15 @@ pub struct SessionQuery {
     pub offset: u64,
     /// At most so many; 1 to 1,000.
     pub limit: u32,
+}
+
+/// Which part of its issuer a session is to belong to.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub enum SoughtDomain {
+    /// The one of that name.
+    Named(String),
+    /// None that is known.
+    Unknown,
 }
 
 /// A stretch of time.
@@ -267,4 +282,13 @@ pub struct SessionRecord {
     pub session: Session,
     /// The tokens seen in it, the newest first.
     pub tokens: Vec<SeenToken>,
+}
+
+/// A token seen in a session, with the family it was handed out in.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub struct SessionToken {
+    /// The token.
+    pub token: SeenToken,
+    /// The family, where a token endpoint's answer told it.
+    pub family: Option<Box<str>>,
 }

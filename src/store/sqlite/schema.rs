@@ -10,7 +10,8 @@ use crate::store::StoreError;
 use crate::store::sqlite::fault::{at_start, damaged};
 
 /// What brings the schema from each version to the next.
-const MIGRATIONS: [&str; 2] = [include_str!("migrations/1.sql"), include_str!("migrations/2.sql")];
+const MIGRATIONS: [&str; 3] =
+    [include_str!("migrations/1.sql"), include_str!("migrations/2.sql"), include_str!("migrations/3.sql")];
 /// `ptcl`, in the file's header.
 const APPLICATION: i64 = 0x7074_636c;
 

@@ -16,7 +16,9 @@ use crate::store::sqlite::fault::{at_work, lost_a_write};
 use crate::store::sqlite::file::{self, Place};
 use crate::store::sqlite::sessions::{self, Tidied};
 use crate::store::sqlite::transaction::{self, Failure};
-use crate::store::{Appended, AuditRecord, Batch, Claim, Claimed, Learned, Lesson, Sighting, StoreError};
+use crate::store::{
+    Appended, AuditRecord, Batch, Claim, Claimed, Learned, Lesson, PasswordRecord, Sighting, StoreError,
+};
 use crate::telemetry::in_one_line;
 
 /// How many jobs may wait.
@@ -41,6 +43,7 @@ pub(super) enum Work {
     Prolong(Timestamp),
     Touch(Vec<Sighting>),
     Tidy(Timestamp),
+    Keep(Box<PasswordRecord>),
 }
 
 /// What came of it.
@@ -221,7 +224,7 @@ impl Work {
             Self::Forget(_) => FORGET_ROWS as usize,
             Self::Learn(lesson) => 1 + lesson.tokens.len(),
             Self::Touch(sightings) => sightings.len(),
-            Self::Claim(_) | Self::Release(_) | Self::Prolong(_) | Self::Tidy(_) => 1,
+            Self::Claim(_) | Self::Release(_) | Self::Prolong(_) | Self::Tidy(_) | Self::Keep(_) => 1,
         }
     }
 }
@@ -257,6 +260,7 @@ async fn carry_out(connection: &mut SqliteConnection, work: &Work, head: &mut Po
         Work::Prolong(until) => Ok(sessions::prolong(connection, *until).await.map(|()| Done::Written)?),
         Work::Touch(sightings) => sessions::touch(connection, sightings).await.map(Done::Touched),
         Work::Tidy(now) => sessions::tidy(connection, *now).await.map(Done::Tidied),
+        Work::Keep(password) => sessions::keep(connection, password).await.map(|()| Done::Written),
         Work::Forget(now) => Ok(Done::Forgotten(transaction::forget(connection, *now, FORGET_ROWS).await?)),
     }
 }

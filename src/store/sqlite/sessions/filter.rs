@@ -6,7 +6,7 @@ use sqlx::sqlite::Sqlite;
 use crate::domain::{SessionState, Timestamp};
 use crate::store::sqlite::rows::seconds;
 use crate::store::sqlite::sessions::rows::kind_column;
-use crate::store::{SessionQuery, Span};
+use crate::store::{SessionQuery, SoughtDomain, Span};
 
 /// The ended sessions.
 pub(super) const ENDED: &str = "sessions_ended";
@@ -45,6 +45,14 @@ impl Filter {
         Some(Self { index: Some(index), census: None, tests: vec![(test, Some(value), "")] })
     }
 
+    fn domain(sought: &SoughtDomain) -> Self {
+        let test = match sought {
+            SoughtDomain::Named(name) => ("domain = ", Some(Value::Text(name.clone())), ""),
+            SoughtDomain::Unknown => ("domain IS NULL", None, ""),
+        };
+        Self { index: Some("sessions_by_domain"), census: None, tests: vec![test] }
+    }
+
     fn span(tests: [&'static str; 2], index: &'static str, span: Span) -> Option<Self> {
         let [since, until] = tests;
         let bounds = [(since, span.since), (until, span.until)].into_iter();
@@ -80,7 +88,9 @@ impl Filter {
 
 /// Everything `query` asks for, its state and its keywords aside.
 pub(super) fn filters(query: &SessionQuery) -> Vec<Filter> {
-    let SessionQuery { issuer, user, username, client, parent, address, kind, created, updated, expires, .. } = query;
+    let SessionQuery {
+        issuer, user, username, client, parent, domain, address, kind, created, updated, expires, ..
+    } = query;
     let of_issuer = Filter::text("issuer = ", "sessions_by_issuer", issuer);
     let of_client = Filter::text("client = ", "sessions_by_client", client);
     let of_kind = kind.map(|kind| {
@@ -94,6 +104,7 @@ pub(super) fn filters(query: &SessionQuery) -> Vec<Filter> {
         Filter::text("user = ", "sessions_by_user", user),
         Filter::text("username = ", "sessions_by_username", username),
         Filter::text("parent = ", "sessions_by_parent", parent),
+        domain.as_ref().map(Filter::domain),
         Filter::text("address = ", "sessions_by_address", address),
         of_issuer.map(|filter| filter.counted(" AND issuer = ", text(issuer, ""))),
         of_client.map(|filter| filter.counted(" AND client = ", text(client, "="))),

@@ -4,6 +4,7 @@
 //! traffic told and what upkeep forgets goes in small pieces, each of which waits until nothing else does.
 
 mod filter;
+mod passwords;
 mod plan;
 mod read;
 mod redeem;
@@ -18,14 +19,15 @@ mod write;
 
 use async_trait::async_trait;
 
-use crate::domain::{SessionKey, Timestamp, TokenDigest};
+use crate::domain::{SeenToken, SessionKey, Timestamp, TokenDigest};
 use crate::store::sqlite::SqliteLog;
 use crate::store::sqlite::writer::{Done, Work};
 use crate::store::{
-    Claim, Claimed, KnownToken, Learned, Lesson, SessionPage, SessionQuery, SessionRecord, SessionTable, Sighting,
-    StoreError,
+    Claim, Claimed, KnownToken, Learned, Lesson, SessionPage, SessionQuery, SessionRecord, SessionTable, SessionToken,
+    Sighting, StoreError,
 };
 
+pub(super) use passwords::keep;
 pub(super) use redeem::{claim, prolong, release};
 pub(super) use sweep::carry_over;
 pub(super) use tidy::{Tidied, tidy};
@@ -75,6 +77,10 @@ impl SessionTable for SqliteLog {
 
     async fn session(&self, key: &SessionKey) -> Result<Option<SessionRecord>, StoreError> {
         self.reader.session(key).await
+    }
+
+    async fn tokens(&self, key: &SessionKey, after: Option<&SeenToken>) -> Result<Vec<SessionToken>, StoreError> {
+        self.reader.tokens(key, after).await
     }
 
     async fn descendants(&self, key: &SessionKey) -> Result<Vec<SessionKey>, StoreError> {

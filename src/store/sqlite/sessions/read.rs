@@ -6,11 +6,13 @@ use sqlx::Row;
 use sqlx::query;
 use sqlx::sqlite::SqliteRow;
 
-use crate::domain::{SessionKey, TokenDigest};
+use crate::domain::{SeenToken, SessionKey, TokenDigest};
 use crate::store::sqlite::reader::Reader;
-use crate::store::sqlite::rows::{integer, optional_time};
+use crate::store::sqlite::rows::{integer, optional_time, seconds};
 use crate::store::sqlite::sessions::rows::{corrupt, session, session_columns, text, token, token_columns, token_kind};
-use crate::store::{BoxError, KnownToken, Login, MAX_DESCENDANTS, SESSION_TOKENS, SessionRecord, StoreError};
+use crate::store::{
+    BoxError, KnownToken, Login, MAX_DESCENDANTS, SESSION_TOKENS, SessionRecord, SessionToken, StoreError, TOKEN_PAGE,
+};
 
 impl Reader {
     pub(super) async fn known(&self, digest: TokenDigest) -> Result<Option<KnownToken>, StoreError> {
@@ -38,6 +40,25 @@ impl Reader {
         Ok(Some(SessionRecord { session: found.session, tokens }))
     }
 
+    pub(super) async fn tokens(
+        &self,
+        key: &SessionKey,
+        after: Option<&SeenToken>,
+    ) -> Result<Vec<SessionToken>, StoreError> {
+        // What is not known comes before the first second.
+        const TOKENS: &str = concat!(
+            "SELECT ",
+            token_columns!(),
+            ", family FROM tokens WHERE session = (SELECT number FROM sessions WHERE id = ?1 AND issuer = ?2) \
+             AND (?3 IS NULL OR (ifnull(issued_at, -1), digest) > (?3, ?4)) ORDER BY issued_at, digest LIMIT ?5"
+        );
+        let place = after.map(|after| after.issued_at.map_or(-1, seconds));
+        let digest = after.map(|after| after.digest.as_bytes().to_vec());
+        let rows = query(TOKENS).bind(&*key.id).bind(&*key.issuer).bind(place).bind(digest);
+        let rows = rows.bind(integer(TOKEN_PAGE as u64)).fetch_all(&self.pool).await;
+        rows.map_err(|error| self.fault(error))?.iter().map(session_token).collect()
+    }
+
     pub(super) async fn descendants(&self, key: &SessionKey) -> Result<Vec<SessionKey>, StoreError> {
         // The union drops what was found before, so that circles end; the first row is the session itself.
         const DESCENDANTS: &str = "WITH RECURSIVE family (id) AS (SELECT ?1 UNION \
@@ -51,6 +72,11 @@ impl Reader {
         let ids: Vec<String> = found.await.map_err(|error| self.fault(error))?;
         Ok(ids.into_iter().map(|id| SessionKey { issuer: key.issuer.clone(), id: id.into() }).collect())
     }
+}
+
+fn session_token(row: &SqliteRow) -> Result<SessionToken, StoreError> {
+    let family = text(row, 6).map_err(corrupt)?;
+    Ok(SessionToken { token: token(row)?, family })
 }
 
 /// A token as its logins tell it, one a row.

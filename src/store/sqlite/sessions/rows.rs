@@ -11,7 +11,7 @@ use sqlx::sqlite::SqliteRow;
 use crate::domain::{
     Position, SeenToken, Session, SessionEnd, SessionKey, SessionType, Timestamp, TokenDigest, TokenKind,
 };
-use crate::store::sqlite::rows::{optional_time, seconds, time};
+use crate::store::sqlite::rows::{integer, optional_time, seconds, time};
 use crate::store::{BoxError, StoreError};
 
 /// The columns [`session`] reads, in its order.
@@ -110,7 +110,7 @@ pub(super) fn written(Numbered { number, session }: &Numbered) -> Value {
 /// The columns [`token`] reads, in its order.
 macro_rules! token_columns {
     () => {
-        "digest, kind, token_id, issued_at, expires_at"
+        "digest, kind, token_id, issued_at, expires_at, generation"
     };
 }
 pub(super) use token_columns;
@@ -124,6 +124,7 @@ pub(super) fn token(row: &SqliteRow) -> Result<SeenToken, StoreError> {
             token_id: text(row, 2)?,
             issued_at: optional_time(row, 3)?,
             expires_at: optional_time(row, 4)?,
+            generation: row.try_get::<Option<i64>, _>(5)?.map(count),
         })
     };
     read().map_err(corrupt)
@@ -146,6 +147,7 @@ pub(super) fn written_token(token: &SeenToken, session: i64, family: Option<&str
         token.issued_at.map(seconds),
         token.expires_at.map(seconds),
         seconds(seen_at),
+        token.generation.map(integer),
     ])
 }
 

@@ -11,7 +11,7 @@ use crate::domain::{
     TokenKind,
 };
 use crate::store::testing::*;
-use crate::store::{Backend, Claim, Lesson, Redeemed, SessionQuery, Sighting, Span, Store};
+use crate::store::{Backend, Claim, Lesson, Redeemed, SessionQuery, Sighting, SoughtDomain, Span, Store};
 
 fn session(n: u32, user: &str) -> Session {
     let key = SessionKey { issuer: "https://id.example".into(), id: format!("s{n}").into() };
@@ -61,7 +61,7 @@ async fn a_file_of_the_first_version_is_brought_up_to_date_and_loses_nothing() {
     touch(&store, [session(1, "ann"), session(2, "ann")]).await;
     assert_eq!(in_state(&store, SessionState::Revoked).await, 1, "what stood before names a session learned now");
     store.close().await;
-    assert_eq!(scalar(&folder, "PRAGMA user_version").await, 2);
+    assert_eq!(scalar(&folder, "PRAGMA user_version").await, 3);
     let store = open_file(&folder).await;
     assert_eq!(total(&store, SessionQuery::default()).await, 2);
 }
@@ -71,7 +71,14 @@ async fn what_was_learned_survives_a_power_cut() {
     let folder = Folder::new();
     let store = open_file(&folder).await;
     let digest = TokenDigest::new([7; 32]);
-    let token = SeenToken { digest, token_id: None, kind: TokenKind::Refresh, issued_at: None, expires_at: None };
+    let token = SeenToken {
+        digest,
+        token_id: None,
+        kind: TokenKind::Refresh,
+        issued_at: None,
+        expires_at: None,
+        generation: None,
+    };
     let redeemed = Redeemed { digest, sealed: None, grace_until: NOW };
     let lesson =
         Lesson { session: session(1, "ann"), family: "f".into(), tokens: vec![token], redeemed: Some(redeemed) };
@@ -199,6 +206,8 @@ prop_compose! {
     fn a_query()(
         (issuer, user, username, client) in (rare(), rare(), rare(), rare()),
         (parent, address) in (rare(), rare()),
+        domain in prop::option::weighted(0.15, prop_oneof![
+            text().prop_map(SoughtDomain::Named), Just(SoughtDomain::Unknown)]),
         kind in prop::option::weighted(0.2, prop::sample::select(vec![SessionType::Login, SessionType::Sso])),
         state in prop::option::weighted(0.4, prop::sample::select(
             vec![SessionState::Active, SessionState::Revoked, SessionState::Expired])),
@@ -211,8 +220,8 @@ prop_compose! {
         (offset, limit) in (prop_oneof![3 => Just(0), 1 => 0_u64..9], 1_u32..7),
     ) -> SessionQuery {
         let keywords = if with_words { keywords } else { Vec::new() };
-        SessionQuery { issuer, user, username, client, parent, address, kind, state, keywords, created, updated, expires,
-            sort, descending, now, after: None, offset, limit }
+        SessionQuery { issuer, user, username, client, parent, domain, address, kind, state, keywords, created, updated,
+            expires, sort, descending, now, after: None, offset, limit }
     }
 }
 

@@ -36,8 +36,10 @@ pub(in crate::store::sqlite) async fn tidy(
         (SELECT number FROM redemptions WHERE expires_at <= ?1 ORDER BY expires_at LIMIT ?2)";
     const TOKENS: &str = "DELETE FROM tokens WHERE (digest, session) IN (SELECT digest, session FROM tokens \
         WHERE ifnull(expires_at, seen_at + 2592000) <= ?1 ORDER BY ifnull(expires_at, seen_at + 2592000) LIMIT ?2)";
+    const PASSWORDS: &str = "DELETE FROM session_passwords WHERE number IN \
+        (SELECT number FROM session_passwords WHERE expires_at <= ?1 ORDER BY expires_at LIMIT ?2)";
     let mut tidied = Tidied::default();
-    for statement in [UNSEAL, REDEMPTIONS, TOKENS] {
+    for statement in [UNSEAL, REDEMPTIONS, TOKENS, PASSWORDS] {
         let done = query(statement).bind(seconds(now)).bind(TIDY_ROWS).execute(&mut *connection).await?;
         tidied.count(done.rows_affected());
     }

@@ -258,9 +258,9 @@ async fn run(connection: &mut SqliteConnection, statement: &'static str, rows: &
 
 /// Writes tokens; one that is held already is written anew only if this account knows more.
 async fn see(connection: &mut SqliteConnection, tokens: Vec<Value>) -> Result<(), sqlx::Error> {
-    const SEE: &str = "INSERT INTO tokens (digest, session, family, kind, token_id, issued_at, expires_at, seen_at) \
+    const SEE: &str = "INSERT INTO tokens (digest, session, family, kind, token_id, issued_at, expires_at, seen_at, generation) \
         SELECT unhex(value ->> 0), value ->> 1, value ->> 2, value ->> 3, value ->> 4, value ->> 5, value ->> 6, \
-            value ->> 7 FROM jsonb_each(?1) WHERE TRUE \
+            value ->> 7, value ->> 8 FROM jsonb_each(?1) WHERE TRUE \
         ON CONFLICT DO UPDATE SET family = ifnull(family, excluded.family), \
             token_id = ifnull(token_id, excluded.token_id), issued_at = ifnull(issued_at, excluded.issued_at), \
             expires_at = nullif(max(ifnull(expires_at, -1), ifnull(excluded.expires_at, -1)), -1), \

@@ -1,6 +1,9 @@
 //! Where tokens hide in a request. A request speaks for one caller: whoever sends two credentials hopes that the upstream
 //! believes another one than we checked, so that is refused as ambiguous (RFC 6750 §2), whatever the two are.
 //!
+//! Some upstreams have an order of places instead and do not look behind the first that has one. A route may do so too; then
+//! what is ignored is taken out of the request.
+//!
 //! Only the places a route names are looked at; a token elsewhere is never believed. What looks like a credential and is
 //! malformed counts as a bad one, never as none: else an optional route would let it through to a laxer reader.
 
@@ -12,6 +15,7 @@ use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use hyper::HeaderMap;
 use hyper::header::{AUTHORIZATION, COOKIE, HeaderName, HeaderValue, SEC_WEBSOCKET_PROTOCOL};
 
+use crate::admission::basic::{self, UserPassword};
 use crate::admission::{Auth, Policy, Stop};
 use crate::domain::{BearerToken, Denial, TokenKind};
 
@@ -40,13 +44,19 @@ pub enum Place {
     /// An item of `Sec-WebSocket-Protocol`: `base64url.bearer.authorization.k8s.io.` and the token in base64url, with any
     /// or no domain; or the item after the item `bearer`.
     WebSocketProtocol,
+    /// `Authorization: Basic`, with a username and a session password (RFC 7617).
+    SessionPassword,
     /// `Authorization` with that scheme instead of `Bearer`, in lower case; for API keys only.
     Scheme(Box<str>),
+    /// A parameter of that name in the query; for API keys only. It goes to the upstream as it stands.
+    Query(Box<str>),
 }
 
 /// A text that names no place for a token.
 #[derive(Clone, Debug, Eq, PartialEq, thiserror::Error)]
-#[error("{0:?} is no place for a token; places are bearer, cookie:NAME, header:NAME, websocket-protocol, scheme:NAME")]
+#[error(
+    "{0:?} is no place for a token; places are bearer, cookie:NAME, header:NAME, websocket-protocol, session-password, scheme:NAME, query:NAME"
+)]
 pub struct UnknownPlace(String);
 
 impl FromStr for Place {
@@ -57,11 +67,13 @@ impl FromStr for Place {
         match text.split_once(':') {
             None if text == "bearer" => Ok(Self::Bearer),
             None if text == "websocket-protocol" => Ok(Self::WebSocketProtocol),
+            None if text == "session-password" => Ok(Self::SessionPassword),
             // A bearer token has a place of its own.
             Some(("scheme", name)) if is_token(name) && !name.eq_ignore_ascii_case("bearer") => {
                 Ok(Self::Scheme(name.to_ascii_lowercase().into()))
             }
             Some(("cookie", name)) if is_token(name) => Ok(Self::Cookie(name.into())),
+            Some(("query", name)) if is_token(name) => Ok(Self::Query(name.into())),
             Some(("header", name)) => {
                 let name: HeaderName = name.parse().map_err(|_| unknown())?;
                 // These have a form of their own, for which there are places.
@@ -80,18 +92,25 @@ impl fmt::Display for Place {
             Self::Cookie(name) => write!(f, "cookie:{name}"),
             Self::Header(name) => write!(f, "header:{name}"),
             Self::WebSocketProtocol => f.write_str("websocket-protocol"),
+            Self::SessionPassword => f.write_str("session-password"),
             Self::Scheme(name) => write!(f, "scheme:{name}"),
+            Self::Query(name) => write!(f, "query:{name}"),
         }
     }
 }
 
-/// A token as it stood in a request, and what it stands there as.
+/// What a request shows.
 #[derive(Clone, Debug, Eq, PartialEq)]
-pub struct Credential {
-    /// The token.
-    pub token: BearerToken,
-    /// What it is used as: an API key where the route says that one stands.
-    pub kind: TokenKind,
+pub enum Credential {
+    /// A token, and what it stands there as.
+    Token {
+        /// The token.
+        token: BearerToken,
+        /// What it is used as: an API key where the route says that one stands.
+        kind: TokenKind,
+    },
+    /// The password of a session. It is between us and the client: it goes to no upstream.
+    Password(UserPassword),
 }
 
 /// Finds the one token of a request.
@@ -100,44 +119,101 @@ pub(super) fn extract(headers: &HeaderMap, query: Option<&str>, policy: &Policy)
         return Ok(None);
     }
     let mut found = Found::default();
-    from_query(query.unwrap_or_default(), policy.query_token.as_deref(), &mut found)?;
+    let head = Head { headers, query: query.unwrap_or_default() };
+    from_query(head.query, policy, &mut found)?;
     refuse_several_authorizations(headers)?;
-    policy.places.iter().try_for_each(|place| from_place(headers, place, &mut found))?;
-    let is_bearer = found.0.is_some();
-    policy.api_keys.iter().try_for_each(|place| from_place(headers, place, &mut found))?;
+    places(head, &policy.places, policy.first_only, &mut found)?;
+    let is_bearer = found.text.is_some();
+    if !(is_bearer && policy.first_only) {
+        places(head, &policy.api_keys, policy.first_only, &mut found)?;
+    }
     let kind = if is_bearer { policy.kind } else { TokenKind::ApiKey };
-    Ok(found.token(policy.auth)?.map(|token| Credential { token, kind }))
+    found.credential(policy.auth, kind)
 }
 
-fn from_place(headers: &HeaderMap, place: &Place, found: &mut Found) -> Result<(), Stop> {
+/// The parts of a request that may hold a token.
+#[derive(Clone, Copy)]
+struct Head<'r> {
+    headers: &'r HeaderMap,
+    query: &'r str,
+}
+
+/// Looks at these places: at all of them, or at none behind the first that has something.
+fn places(head: Head<'_>, places: &[Place], first_only: bool, found: &mut Found) -> Result<(), Stop> {
+    for place in places {
+        from_place(head, place, found)?;
+        if first_only && found.text.is_some() {
+            break;
+        }
+    }
+    Ok(())
+}
+
+/// Leaves of all places only the first that has something. A place that has nothing we could read may have something for
+/// the upstream, so it is emptied as well. Queries stay as they are: no policy has an order of places and one there.
+pub(super) fn drop_ignored(headers: &mut HeaderMap, policy: &Policy) {
+    let has_something = |place: &&Place| {
+        let mut found = Found::default();
+        from_place(Head { headers, query: "" }, place, &mut found).is_err() || found.text.is_some()
+    };
+    let all = || policy.places.iter().chain(&policy.api_keys);
+    let Some(kept) = all().find(has_something).and_then(Place::header) else { return };
+    for name in all().filter_map(Place::header).filter(|name| *name != kept) {
+        headers.remove(name);
+    }
+}
+
+impl Place {
+    /// The header it is in.
+    fn header(&self) -> Option<HeaderName> {
+        match self {
+            Self::Bearer | Self::Scheme(_) | Self::SessionPassword => Some(AUTHORIZATION),
+            Self::Cookie(_) => Some(COOKIE),
+            Self::Header(name) => Some(name.clone()),
+            Self::WebSocketProtocol => Some(SEC_WEBSOCKET_PROTOCOL),
+            Self::Query(_) => None,
+        }
+    }
+}
+
+fn from_place(Head { headers, query }: Head<'_>, place: &Place, found: &mut Found) -> Result<(), Stop> {
     match place {
         Place::Bearer => from_authorization(headers, "bearer", found),
         Place::Scheme(scheme) => from_authorization(headers, scheme, found),
+        Place::SessionPassword => from_basic(headers, found),
         Place::Cookie(name) => from_cookies(headers, name, found),
         Place::Header(name) => from_header(headers, name, found),
         Place::WebSocketProtocol => from_websocket(headers, found),
+        Place::Query(name) => from_parameter(query, name, found),
     }
 }
 
 /// What was found so far: the text of one credential, well-formed or not.
 #[derive(Default)]
-struct Found(Option<Vec<u8>>);
+struct Found {
+    text: Option<Vec<u8>>,
+    is_basic: bool,
+    is_in_query: bool,
+}
 
 impl Found {
     /// A second credential is one too many, even if it is the same.
     fn add(&mut self, text: impl Into<Vec<u8>>) -> Result<(), Stop> {
-        if self.0.replace(text.into()).is_some() { Err(TWO_TOKENS) } else { Ok(()) }
+        if self.text.replace(text.into()).is_some() { Err(TWO_TOKENS) } else { Ok(()) }
     }
 
-    fn token(self, auth: Auth) -> Result<Option<BearerToken>, Stop> {
-        let Some(text) = self.0 else {
+    fn credential(self, auth: Auth, kind: TokenKind) -> Result<Option<Credential>, Stop> {
+        let Some(text) = self.text else {
             return if auth == Auth::Required { Err(Stop::Denied(Denial::Missing)) } else { Ok(None) };
         };
         if text.contains(&b',') {
             return Err(TWO_TOKENS);
         }
+        if self.is_basic {
+            return basic::parse(&text).map(|shown| Some(Credential::Password(shown))).ok_or(MALFORMED);
+        }
         let token = std::str::from_utf8(&text).ok().and_then(BearerToken::parse);
-        token.map(Some).ok_or(MALFORMED)
+        token.map(|token| Some(Credential::Token { token, kind })).ok_or(MALFORMED)
     }
 }
 
@@ -158,6 +234,14 @@ fn from_authorization(headers: &HeaderMap, scheme: &str, found: &mut Found) -> R
         None => Ok(()),
         Some(rest) => found.add(rest?),
     }
+}
+
+/// RFC 7617: what comes behind `Basic` is read when it is the only credential.
+fn from_basic(headers: &HeaderMap, found: &mut Found) -> Result<(), Stop> {
+    let before = found.text.is_some();
+    from_authorization(headers, "basic", found)?;
+    found.is_basic |= !before && found.text.is_some();
+    Ok(())
 }
 
 /// What follows the scheme, in any case; `None` for another scheme. One or more spaces come between (RFC 9110
@@ -185,7 +269,9 @@ fn from_cookies(headers: &HeaderMap, name: &str, found: &mut Found) -> Result<()
             return Err(Stop::Ambiguous("the request has two cookies of one name"));
         }
         let value = unquoted(parts.next().unwrap_or_default().trim_ascii_start());
-        if !value.is_empty() {
+        // Servers keep a key of the query in a cookie, so that the client's next request has it twice.
+        let is_repeated = found.is_in_query && found.text.as_deref() == Some(value);
+        if !(value.is_empty() || is_repeated) {
             found.add(value)?;
         }
     }
@@ -231,21 +317,42 @@ fn encoded_token(encoded: &[u8]) -> Result<Vec<u8>, Stop> {
 
 /// A parameter named `access_token` is refused wherever the route does not ask for it: the upstream may read it. Names are
 /// compared as an upstream might read them: decoded, in any case, and split at `;` as well.
-fn from_query(query: &str, wanted: Option<&str>, found: &mut Found) -> Result<(), Stop> {
+fn from_query(query: &str, policy: &Policy, found: &mut Found) -> Result<(), Stop> {
+    let wanted = policy.query_token.as_deref();
+    let is_place =
+        |name: &[u8]| policy.api_keys.iter().any(|place| matches!(place, Place::Query(own) if own.as_bytes() == name));
     let mut seen = false;
-    for pair in query.split(['&', ';']) {
-        let (name, value) = pair.split_once('=').unwrap_or((pair, ""));
-        let name = decoded(name);
+    for (name, value) in parameters(query) {
         if wanted.is_some_and(|wanted| name == wanted.as_bytes()) {
             if std::mem::replace(&mut seen, true) {
                 return Err(TWO_TOKENS);
             }
             found.add(decoded(value))?;
-        } else if name.eq_ignore_ascii_case(QUERY_PARAMETER.as_bytes()) {
+        } else if name.eq_ignore_ascii_case(QUERY_PARAMETER.as_bytes()) && !is_place(&name) {
             return Err(IN_QUERY);
         }
     }
     Ok(())
+}
+
+/// An empty parameter is none, as an empty cookie is.
+fn from_parameter(query: &str, wanted: &str, found: &mut Found) -> Result<(), Stop> {
+    let mut values = parameters(query).filter(|(name, _)| name == wanted.as_bytes()).map(|(_, value)| decoded(value));
+    let Some(value) = values.next() else { return Ok(()) };
+    if values.next().is_some() {
+        return Err(TWO_TOKENS);
+    }
+    if !value.is_empty() {
+        found.add(value)?;
+        found.is_in_query = true;
+    }
+    Ok(())
+}
+
+/// The parameters of a query: names decoded, values as they stand.
+fn parameters(query: &str) -> impl Iterator<Item = (Vec<u8>, &str)> {
+    let pairs = query.split(['&', ';']).map(|pair| pair.split_once('=').unwrap_or((pair, "")));
+    pairs.map(|(name, value)| (decoded(name), value))
 }
 
 /// `application/x-www-form-urlencoded`, decoded; what is no escape stays as it is.

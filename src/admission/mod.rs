@@ -7,17 +7,20 @@ use std::sync::Arc;
 
 use hyper::HeaderMap;
 
-use crate::domain::{Claims, Denial, Timestamp};
+use crate::domain::{Claims, Denial, SessionKey, Timestamp};
 use crate::index::{Index, Standing};
-use crate::sessions::Bindings;
+use crate::sessions::{Bindings, PasswordError, Passwords};
 use crate::verify::{Assurance, IssuerFacts, Verified, Verifier, VerifyError};
 
+mod basic;
+mod companion;
 mod credential;
 mod policy;
 mod refresh;
 #[cfg(test)]
 mod tests;
 
+pub use basic::UserPassword;
 pub use credential::{Credential, Place, UnknownPlace};
 pub use policy::{Auth, Policy};
 pub use refresh::Redeemable;
@@ -116,6 +119,7 @@ pub struct Gate {
     index: Arc<Index>,
     verifier: Arc<Verifier>,
     learned: Option<Arc<Bindings>>,
+    passwords: Option<Arc<Passwords>>,
     /// The issuers whose tokens are learned here, by their `iss`.
     taught: Arc<[Arc<str>]>,
 }
@@ -124,13 +128,19 @@ impl Gate {
     /// A gate that asks this index and this verifier.
     #[must_use]
     pub fn new(settings: Settings, index: Arc<Index>, verifier: Arc<Verifier>) -> Self {
-        Self { settings, index, verifier, learned: None, taught: Arc::default() }
+        Self { settings, index, verifier, learned: None, passwords: None, taught: Arc::default() }
     }
 
     /// The gate that also knows what was learned of these issuers' tokens, each named by its `iss`.
     #[must_use]
     pub fn learning(self, learned: Arc<Bindings>, taught: Vec<Arc<str>>) -> Self {
         Self { learned: Some(learned), taught: taught.into(), ..self }
+    }
+
+    /// The gate that also takes session passwords, where a route does.
+    #[must_use]
+    pub fn taking(self, passwords: Arc<Passwords>) -> Self {
+        Self { passwords: Some(passwords), ..self }
     }
 
     /// An issuer by its configured name or its `iss`.
@@ -154,20 +164,46 @@ impl Gate {
         credential::extract(headers, query, policy)
     }
 
-    /// Verifies the token, if there is one.
+    /// Takes from a request the credentials that its first one makes nobody look at, where the policy has an order of places:
+    /// what is not checked is not handed on.
+    pub fn drop_ignored(&self, headers: &mut HeaderMap, policy: &Policy) {
+        if policy.first_only && policy.auth != Auth::None {
+            credential::drop_ignored(headers, policy);
+        }
+    }
+
+    /// Verifies the token, if there is one. One that is read though it is no good is refused by [`Self::admit`], which says
+    /// first that it was revoked, if it was.
     ///
     /// # Errors
     ///
     /// [`Stop::Denied`] when it is no good, [`Stop::Blind`] when its issuer, or the store, must be asked and cannot be.
     pub async fn verify(&self, shown: Option<Credential>, policy: &Policy) -> Result<Option<Verified>, Stop> {
         match shown {
-            Some(Credential { token, kind }) => {
-                let verified = self.verifier.verify(&token, kind, &policy.accepted).await?;
+            Some(Credential::Token { token, kind }) => {
+                let verified = self.verifier.examine(&token, kind, &policy.accepted).await?;
                 let claims = self.complete(verified.claims()).await?;
                 Ok(Some(verified.knowing(claims)))
             }
+            Some(Credential::Password(shown)) => self.by_password(&shown, policy).await.map(Some),
             None => Ok(None),
         }
+    }
+
+    /// Whose session a password stands for. Its claims were vouched for, and completed, when it was given.
+    async fn by_password(&self, shown: &UserPassword, policy: &Policy) -> Result<Verified, Stop> {
+        let unknown = Stop::Denied(Denial::UnknownIssuer);
+        let passwords = self.passwords.as_ref().ok_or(unknown)?;
+        let claims = match passwords.verify(&shown.username, shown.password.expose()).await {
+            Ok(claims) => claims,
+            Err(error) if matches!(*error, PasswordError::Refused) => return Err(Stop::Denied(Denial::Inactive)),
+            Err(_) => return Err(Stop::Blind("the password cannot be checked")),
+        };
+        let issuer = self.verifier.issuer(&claims.issuer).ok_or(unknown)?;
+        if policy.accepted.as_ref().is_some_and(|accepted| !accepted.contains(&issuer.name)) {
+            return Err(unknown);
+        }
+        Ok(Verified::vouched_before(claims))
     }
 
     /// The claims with what was learned of their token.
@@ -194,6 +230,36 @@ impl Gate {
         let sight = sight(self.index.standing(), self.settings);
         let revoked = self.index.covers(verified.claims(), now);
         decide(verified, revoked, sight, policy, now)
+    }
+
+    /// Whether the session that these claims name has ended, for telling of it. What ends a session that is known names it;
+    /// one that nobody here saw begin counts as older than any cut-off, as its refresh tokens do.
+    ///
+    /// # Errors
+    ///
+    /// [`Stop::Blind`] when nothing is known against it and the index is not known to be in step, or the store cannot tell
+    /// whether it is known.
+    pub async fn has_ended(&self, session: &Claims, now: Timestamp) -> Result<bool, Stop> {
+        let young = Claims { issued_at: Some(Timestamp::MAX), ..session.clone() };
+        // In this order: what the index shows after it was in step is all there is.
+        let sight = sight(self.index.standing(), self.settings);
+        if self.index.covers(&young, now) {
+            return Ok(true);
+        }
+        sight?;
+        let old = Claims { issued_at: None, ..young };
+        Ok(self.index.covers(&old, now) && self.never_saw(&old).await?)
+    }
+
+    /// Whether the session is unknown at an issuer whose sessions are known from their first token on.
+    async fn never_saw(&self, claims: &Claims) -> Result<bool, Stop> {
+        let learned = self.learned.as_ref().filter(|_| self.taught.contains(&claims.issuer));
+        let (Some(learned), Some(id)) = (learned, claims.session.clone()) else { return Ok(false) };
+        match (learned.knows(&SessionKey { issuer: claims.issuer.clone(), id }).await, self.settings.when_stale) {
+            (Ok(known), _) => Ok(!known),
+            (Err(_), WhenStale::Allow) => Ok(false),
+            (Err(_), WhenStale::Reject) => Err(Stop::Blind("what is known of the session cannot be read")),
+        }
     }
 
     /// Whether what was admitted may still go on: asked again when a request had to wait for a connection, so that none is
@@ -236,6 +302,9 @@ fn decide(
         return Err(Stop::Denied(Denial::Revoked));
     }
     sight?;
+    if let Some(flaw) = verified.flaw() {
+        return Err(Stop::Denied(flaw));
+    }
     if verified.deadline().is_some_and(|deadline| now >= deadline) {
         return Err(Stop::Denied(Denial::Expired));
     }

@@ -2,6 +2,8 @@
 
 use std::sync::Arc;
 
+use hyper::header::HeaderName;
+
 use crate::admission::credential::Place;
 use crate::domain::TokenKind;
 use crate::verify::Accepted;
@@ -33,6 +35,11 @@ pub struct Policy {
     pub scopes: Vec<Box<str>>,
     /// What the token is used as.
     pub kind: TokenKind,
+    /// Whether the first of the places that has a token counts, and those behind it are not looked at, as some upstreams do;
+    /// else two tokens are one too many.
+    pub first_only: bool,
+    /// Headers with tokens of third parties, which must not be revoked either.
+    pub companions: Vec<HeaderName>,
     /// The query parameter in which a token may stand as well, which RFC 9700 §4.3.2 advises against.
     pub query_token: Option<Box<str>>,
 }
@@ -42,6 +49,13 @@ impl Policy {
     #[must_use]
     pub fn scope(&self) -> Option<Arc<str>> {
         (!self.scopes.is_empty()).then(|| self.scopes.join(" ").into())
+    }
+
+    /// Whether a token may stand in the header of that name.
+    #[must_use]
+    pub fn has_place_in(&self, header: &HeaderName) -> bool {
+        let is_there = |place: &Place| matches!(place, Place::Header(name) if name == header);
+        self.places.iter().chain(&self.api_keys).any(is_there)
     }
 }
 
@@ -55,6 +69,8 @@ impl Default for Policy {
             api_keys: Vec::new(),
             scopes: Vec::new(),
             kind: TokenKind::Access,
+            first_only: false,
+            companions: Vec::new(),
             query_token: None,
         }
     }

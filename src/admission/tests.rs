@@ -29,7 +29,15 @@ fn policy(auth: Auth, places: &[&str]) -> Policy {
 
 fn extract(places: &[&str], fields: &[(HeaderName, &str)]) -> Result<Option<String>, Stop> {
     let found = credential::extract(&headers(fields), None, &policy(Auth::Optional, places));
-    found.map(|shown| shown.map(|shown| shown.token.expose().to_owned()))
+    found.map(|shown| shown.map(text_of))
+}
+
+/// A token's text, or username and password with a colon between.
+fn text_of(shown: Credential) -> String {
+    match shown {
+        Credential::Token { token, .. } => token.expose().to_owned(),
+        Credential::Password(UserPassword { username, password }) => format!("{username}:{}", password.expose()),
+    }
 }
 
 fn found(token: &str) -> Result<Option<String>, Stop> {
@@ -74,7 +82,11 @@ fn an_api_key_is_a_kind_of_its_own_and_one_credential_among_others() {
     let api_keys = keys.iter().map(|place| place.parse().unwrap()).collect();
     let policy = Policy { api_keys, ..policy(Auth::Optional, &["bearer"]) };
     let kind = |fields: &[(HeaderName, &str)]| {
-        credential::extract(&headers(fields), None, &policy).map(|shown| shown.map(|shown| shown.kind))
+        let kind = |shown| match shown {
+            Credential::Token { kind, .. } => kind,
+            Credential::Password(_) => panic!("nobody asked for passwords"),
+        };
+        credential::extract(&headers(fields), None, &policy).map(|shown| shown.map(kind))
     };
     let header = HeaderName::from_static("x-api-key");
     assert_eq!(kind(&[(AUTHORIZATION, "apikey 0a1b")]), Ok(Some(TokenKind::ApiKey)));
@@ -87,6 +99,30 @@ fn an_api_key_is_a_kind_of_its_own_and_one_credential_among_others() {
         [(COOKIE, "key=a"), (header, "b")],
     ] {
         assert!(matches!(kind(&two), Err(Stop::Ambiguous(_))), "{two:?}");
+    }
+}
+
+#[test]
+fn a_session_password_is_read_from_basic_where_the_route_takes_it() {
+    let places = ["bearer", "session-password", "cookie:sid"];
+    for field in ["Basic YW5uOnM6Mw==", "bASIC   YW5uOnM6Mw=="] {
+        assert_eq!(extract(&places, &[(AUTHORIZATION, field)]), found("ann:s:3"), "{field}");
+    }
+    assert_eq!(extract(&places, &[(AUTHORIZATION, "Bearer a.b.c")]), found("a.b.c"));
+    assert_eq!(extract(&["bearer"], &[(AUTHORIZATION, "Basic YW5uOnM6Mw==")]), Ok(None), "nobody asked for it");
+    for field in
+        ["Basic", "Basic ", "Basic YW5u", "Basic YW5uOnM6Mw", "Basic YW5uOnM6Mw== ", "Basic\tYTpi", "Basic \u{f1}"]
+    {
+        assert_eq!(extract(&places, &[(AUTHORIZATION, field)]), Err(MALFORMED), "{field:?}");
+    }
+    for two in [
+        vec![(AUTHORIZATION, "Basic YTpi"), (AUTHORIZATION, "Basic YTpi")],
+        vec![(AUTHORIZATION, "Basic YTpi, Basic YTpi")],
+        vec![(AUTHORIZATION, "Basic YTpi, Bearer a")],
+        vec![(AUTHORIZATION, "Bearer a, Basic YTpi")],
+        vec![(AUTHORIZATION, "Basic YTpi"), (COOKIE, "sid=a")],
+    ] {
+        assert!(is_ambiguous(&extract(&places, &two)), "{two:?}");
     }
 }
 
@@ -193,7 +229,7 @@ fn a_websocket_handshake_carries_its_token_as_a_subprotocol() {
 fn from_query(query: &str, wanted: Option<&str>) -> Result<Option<String>, Stop> {
     let policy = Policy { query_token: wanted.map(Into::into), ..policy(Auth::Optional, &["bearer"]) };
     let found = credential::extract(&HeaderMap::new(), Some(query), &policy);
-    found.map(|shown| shown.map(|shown| shown.token.expose().to_owned()))
+    found.map(|shown| shown.map(text_of))
 }
 
 #[test]
@@ -225,6 +261,39 @@ fn a_token_in_the_query_and_one_in_a_header_are_ambiguous() {
     assert!(matches!(both, Err(Stop::Ambiguous(_))));
 }
 
+/// What a route finds that takes API keys as bluesky-httpserver does.
+fn key_of(query: &str, fields: &[(HeaderName, &str)]) -> Result<Option<(String, TokenKind)>, Stop> {
+    let api_keys = ["query:api_key", "scheme:ApiKey", "cookie:key"].map(|place| place.parse().unwrap()).to_vec();
+    let policy = Policy { api_keys, ..policy(Auth::Optional, &["bearer"]) };
+    let shown = credential::extract(&headers(fields), Some(query), &policy)?;
+    Ok(shown.map(|shown| match shown {
+        Credential::Token { kind, .. } => (text_of(shown), kind),
+        Credential::Password(_) => panic!("no password"),
+    }))
+}
+
+#[test]
+fn an_api_key_may_stand_in_the_query_where_the_route_says_so() {
+    let key = |text: &str| Ok(Some((text.to_owned(), TokenKind::ApiKey)));
+    for query in ["api_key=00ff", "a=1&api%5fkey=00%66f", "a;api_key=00ff"] {
+        assert_eq!(key_of(query, &[]), key("00ff"), "{query}");
+    }
+    for query in ["", "api_key=", "API_KEY=00ff", "xapi_key=00ff", "a=api_key"] {
+        assert_eq!(key_of(query, &[]), Ok(None), "{query}");
+    }
+    assert_eq!(key_of("api_key=00+ff", &[]), Err(MALFORMED));
+    assert_eq!(key_of("", &[(AUTHORIZATION, "ApiKey 00ff")]), key("00ff"));
+    for query in ["api_key=00ff&api_key=00ff", "api_key=00ff&api_key=", "access_token=t"] {
+        assert!(matches!(key_of(query, &[]), Err(Stop::Ambiguous(_))), "{query}");
+    }
+    for field in
+        [(AUTHORIZATION, "ApiKey 00ff"), (AUTHORIZATION, "Bearer t"), (COOKIE, "key=00fe"), (COOKIE, "key=00FF")]
+    {
+        assert!(matches!(key_of("api_key=00ff", std::slice::from_ref(&field)), Err(Stop::Ambiguous(_))), "{field:?}");
+    }
+    assert_eq!(key_of("api_key=00ff", &[(COOKIE, "key=00ff")]), key("00ff"), "where the server itself puts it");
+}
+
 #[test]
 fn a_route_says_whether_a_token_is_needed() {
     let none = HeaderMap::new();
@@ -238,11 +307,11 @@ fn a_route_says_whether_a_token_is_needed() {
 
 #[test]
 fn places_have_names() {
-    for text in ["bearer", "cookie:sid", "header:x-token", "websocket-protocol"] {
+    for text in ["bearer", "cookie:sid", "header:x-token", "websocket-protocol", "session-password", "query:api_key"] {
         assert_eq!(text.parse::<Place>().unwrap().to_string(), text);
     }
     for text in
-        ["", "Bearer", "cookie", "cookie:", "cookie:a b", "header:", "header:authorization", "header:Cookie", "query:x"]
+        ["", "Bearer", "cookie", "cookie:", "cookie:a b", "header:", "header:authorization", "header:Cookie", "query:"]
     {
         assert!(text.parse::<Place>().is_err(), "{text}");
     }
@@ -256,8 +325,10 @@ proptest! {
         for (name, value) in names.iter().cycle().zip(&fields) {
             headers.append(name, value.parse().unwrap());
         }
-        let places = ["bearer", "cookie:sid", "header:x-token", "websocket-protocol"];
+        let places = ["bearer", "cookie:sid", "header:x-token", "websocket-protocol", "session-password"];
         let _ = credential::extract(&headers, Some(&query), &policy(Auth::Required, &places));
+        let api_keys = vec![Place::Query("a".into())];
+        let _ = credential::extract(&headers, Some(&query), &Policy { api_keys, ..Policy::default() });
     }
 }
 
@@ -278,6 +349,7 @@ fn verified(assurance: Assurance, scopes: &[&str]) -> Verified {
         other: Box::default(),
         family: None,
         twins: Box::default(),
+        generation: None,
     };
     Verified::of(claims, assurance)
 }
@@ -380,7 +452,7 @@ impl Fetch for Nowhere {
 
 /// A token of `user` that nobody signed.
 fn shown(user: &str) -> Credential {
-    Credential { token: token_of(user), kind: TokenKind::Access }
+    Credential::Token { token: token_of(user), kind: TokenKind::Access }
 }
 
 fn token_of(user: &str) -> BearerToken {
@@ -455,4 +527,34 @@ async fn a_route_without_auth_asks_nobody() {
     let open = policy(Auth::None, &[]);
     let verified = gate.verify(Some(shown("alice")), &open).await.unwrap();
     assert!(gate.admit(verified, &open, Timestamp::from_secs(50)).unwrap().claims().is_none());
+}
+
+#[test]
+fn where_places_have_an_order_the_first_token_counts_and_the_others_go_nowhere() {
+    let places = ["header:x-auth-token", "bearer", "header:macaroon"];
+    let policy = Policy { first_only: true, ..policy(Auth::Optional, &places) };
+    let (own, macaroon) = (HeaderName::from_static("x-auth-token"), HeaderName::from_static("macaroon"));
+    let first = |fields: &[(HeaderName, &str)]| {
+        let mut headers = headers(fields);
+        let found = credential::extract(&headers, None, &policy).map(|shown| match shown.unwrap() {
+            Credential::Token { token, .. } => token.expose().to_owned(),
+            Credential::Password(_) => unreachable!("no place takes one"),
+        });
+        credential::drop_ignored(&mut headers, &policy);
+        let mut left: Vec<String> = headers.keys().map(ToString::to_string).collect();
+        left.sort_unstable();
+        (found, left.join(" "))
+    };
+    let all = [(own.clone(), "a"), (AUTHORIZATION, "Bearer b"), (macaroon.clone(), "c")];
+    assert_eq!(first(&all), (Ok("a".to_owned()), "x-auth-token".to_owned()));
+    assert_eq!(first(&all[1..]), (Ok("b".to_owned()), "authorization".to_owned()));
+    assert_eq!(first(&all[2..]), (Ok("c".to_owned()), "macaroon".to_owned()));
+    let basic = [(AUTHORIZATION, "Basic YTpi"), (macaroon.clone(), "c")];
+    assert_eq!(first(&basic), (Ok("c".to_owned()), "macaroon".to_owned()));
+    let empty = [(own.clone(), ""), (AUTHORIZATION, "Bearer b")];
+    assert_eq!(first(&empty), (Ok("b".to_owned()), "authorization".to_owned()));
+    let bad = [(own, "a b"), (AUTHORIZATION, "Bearer b")];
+    assert_eq!(first(&bad), (Err(MALFORMED), "x-auth-token".to_owned()), "the others are not tried");
+    let two = [(macaroon.clone(), "a"), (macaroon, "b")];
+    assert!(matches!(first(&two).0, Err(Stop::Ambiguous(_))));
 }

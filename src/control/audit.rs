@@ -38,6 +38,17 @@ impl Control {
         tracing::warn!(error = failure, "a refusal is missing from the audit trail");
     }
 
+    /// Writes to the audit trail what is only done when it is written there.
+    ///
+    /// # Errors
+    ///
+    /// [`ControlError::Store`]; the record may be missing then.
+    pub(super) async fn note_durably(&self, record: AuditRecord) -> Result<(), ControlError> {
+        self.read(self.audit.record(vec![record.clone()])).await?;
+        log(&record);
+        Ok(())
+    }
+
     /// Notes a refusal for want of a right, and hands it on; other errors are nobody's doing and only handed on.
     pub(super) async fn refused(
         &self,

@@ -32,6 +32,27 @@ impl Control {
         self.revoke(caller, about(&[("issuer", &issuer), ("session", id)], reason)).await
     }
 
+    /// Ends a session as [`Self::end_session`] does, and says whether the inventory knows it, over or not. For callers who may
+    /// end sessions and not look at them.
+    ///
+    /// # Errors
+    ///
+    /// As [`Self::end_session`], and [`ControlError::NoSession`] for one that nobody knows: that one is dead all the same, for
+    /// what traffic tells of a session is known a moment later.
+    pub async fn end_known_session(
+        &self,
+        caller: &Caller,
+        issuer: &str,
+        id: &str,
+        reason: Option<String>,
+    ) -> Result<Receipt, ControlError> {
+        let issuer = self.issuer_to_end(caller, Some(issuer), Sought::Session(id)).await?;
+        let key = self.session_key(issuer.as_str().into(), id);
+        let known = self.read(self.sessions.session(&key)).await?;
+        let receipt = self.revoke(caller, about(&[("issuer", &issuer), ("session", id)], reason)).await?;
+        known.map(|_| receipt).ok_or(ControlError::NoSession)
+    }
+
     /// Ends all sessions of a user: what the user's tokens were issued up to now dies, the next login passes. The issuer may
     /// be left out where one issuer alone knows the user.
     ///

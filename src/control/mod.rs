@@ -6,10 +6,14 @@
 mod audit;
 mod check;
 mod end;
+mod generation;
+mod invalidate;
 mod lift;
 mod named;
 mod order;
 mod own;
+mod pairs;
+mod password;
 mod revoke;
 mod sessions;
 mod state;
@@ -29,15 +33,19 @@ use crate::domain::{
 };
 use crate::index::Index;
 use crate::live::Live;
+use crate::sessions::{PasswordSettings, Passwords};
 use crate::store::{SharedAudit, SharedLog, SharedSessions, Store};
 
 // What commands and answers are made of, for parts that reach neither the store nor the index.
 pub use crate::index::Standing;
+pub use crate::sessions::IssuedPassword;
 pub use crate::store::{
     AuditQuery, AuditRecord, Cursor, Event, EventStream, Page, RevocationQuery, SessionPage, SessionQuery, SortKey,
     Span, StoreError,
 };
+pub use invalidate::Counts;
 pub use own::OwnSessions;
+pub use pairs::Whose;
 pub use sessions::ShownSession;
 pub use state::Status;
 pub use tokens::Tokens;
@@ -184,6 +192,7 @@ pub struct Control {
     log: SharedLog,
     audit: SharedAudit,
     sessions: SharedSessions,
+    passwords: Arc<Passwords>,
     index: Arc<Index>,
     live: Arc<Live>,
     tokens: Arc<dyn Tokens>,
@@ -201,8 +210,15 @@ impl Control {
         clock: SharedClock,
         settings: Settings,
     ) -> Arc<Self> {
-        let Store { log, audit, sessions } = store.clone();
-        Arc::new(Self { log, audit, sessions, index, live, tokens, clock, settings })
+        let Store { log, audit, sessions, passwords } = store.clone();
+        let passwords = Passwords::new(passwords, clock.clone(), PasswordSettings::default());
+        Arc::new(Self { log, audit, sessions, passwords, index, live, tokens, clock, settings })
+    }
+
+    /// The passwords that are given here, for whoever takes them.
+    #[must_use]
+    pub const fn passwords(&self) -> &Arc<Passwords> {
+        &self.passwords
     }
 
     /// The wall clock, for answers.

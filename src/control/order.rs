@@ -8,7 +8,8 @@ use aws_lc_rs::rand::{SecureRandom, SystemRandom};
 
 use crate::control::{Caller, Control, ControlError, Revoke, Target};
 use crate::domain::{
-    BearerToken, Cutoff, InvalidSelector, Name, Reach, Revocation, RevocationId, Right, Selector, Timestamp, TokenKind,
+    BearerToken, Cutoff, InvalidSelector, Name, Reach, Revocation, RevocationId, Right, Scale, Selector, Timestamp,
+    TokenKind,
 };
 use crate::verify::IssuerFacts;
 
@@ -46,6 +47,8 @@ impl Control {
         let expires_at = match command.expires_at {
             Some(asked) => Some(future(asked, now)?),
             None if command.block => None,
+            // The counter must not fall back: a generation that is over never begins again.
+            None if selector.scale() == Scale::Generations && !selector.is_absolute() => None,
             None => {
                 let kept = retention(cutoff, token_expires_at, lives(&issuers, reach), leeway(&issuers), now);
                 self.as_long_as_its_session(&selector, kept).await?
@@ -91,17 +94,13 @@ impl Control {
 
     /// Claims with the issuer's own name in them: the configured name becomes its `iss`, and where there is one issuer only
     /// it may be left out. An unknown issuer is refused: a revocation that a slip of the pen points at nobody would look done.
-    fn selector(&self, mut parts: BTreeMap<String, String>) -> Result<Selector, ControlError> {
-        if let Some(issuer) = parts.get_mut("issuer") {
+    fn selector(&self, parts: BTreeMap<String, String>) -> Result<Selector, ControlError> {
+        if let Some(issuer) = parts.get("issuer") {
             let Some(known) = self.tokens.issuer(issuer) else { return Err(self.unknown(issuer)) };
-            *issuer = known.issuer.to_string();
-            return Ok(Selector::try_from(parts)?);
+            return Ok(Selector::try_from(told_by(&known, parts))?);
         }
         match (Selector::try_from(parts.clone()), &*self.tokens.issuers()) {
-            (Err(InvalidSelector::NeedsIssuer(_)), [only]) => {
-                parts.insert("issuer".to_owned(), only.issuer.to_string());
-                Ok(Selector::try_from(parts)?)
-            }
+            (Err(InvalidSelector::NeedsIssuer(_)), [only]) => Ok(Selector::try_from(told_by(only, parts))?),
             (selector, _) => Ok(selector?),
         }
     }
@@ -131,6 +130,15 @@ impl Control {
             None => self.tokens.issuers(),
         }
     }
+}
+
+/// Claims as tokens of that issuer spell them.
+fn told_by(issuer: &IssuerFacts, mut parts: BTreeMap<String, String>) -> BTreeMap<String, String> {
+    parts.insert("issuer".to_owned(), issuer.issuer.to_string());
+    if let Some(session) = parts.get_mut("session") {
+        *session = issuer.session_id(session).into_owned();
+    }
+    parts
 }
 
 /// When a token expires, and what that is worth for what is revoked by it.
@@ -172,12 +180,17 @@ fn cutoff(
 ) -> Result<Cutoff, ControlError> {
     let absolute = block || selector.is_absolute();
     let latest = now.after(leeway(issuers));
+    let generations = selector.scale() == Scale::Generations;
     match asked {
         None if absolute => Ok(Cutoff::Absolute),
         Some(_) if block => Err(ControlError::Invalid("a block has no cutoff: leave one of them out".to_owned())),
         Some(_) if absolute => {
             Err(ControlError::Invalid("a token or a session is revoked altogether: leave the cutoff out".to_owned()))
         }
+        Some(asked) if generations && asked < Timestamp::MAX => Ok(Cutoff::Until(asked)),
+        _ if generations => Err(ControlError::Invalid(
+            "temporary tokens die by generation: set cutoff to the last that does".to_owned(),
+        )),
         Some(asked) if asked > latest => Err(ControlError::Invalid(
             "the cutoff lies in the future; to keep tokens out from now on, block".to_owned(),
         )),

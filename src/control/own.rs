@@ -95,13 +95,18 @@ impl Control {
         Ok(named.ended.into_iter().sum())
     }
 
-    async fn is_own(&self, claims: &Claims, id: &str) -> Result<bool, ControlError> {
+    /// Whether a session is one of the user's own: by what was learned of it, or because the token belongs to it.
+    ///
+    /// # Errors
+    ///
+    /// [`ControlError::Invalid`] for a token that names no user, [`ControlError::Store`].
+    pub async fn is_own(&self, claims: &Claims, id: &str) -> Result<bool, ControlError> {
         let user = user_of(claims)?;
-        let key = SessionKey { issuer: claims.issuer.clone(), id: id.into() };
+        let key = self.session_key(claims.issuer.clone(), id);
         let known = self.read(self.sessions.session(&key)).await?;
         match known.and_then(|known| known.session.user) {
             Some(owner) => Ok(*owner == *user),
-            None => Ok(self.current(claims).await?.iter().any(|current| **current == *id)),
+            None => Ok(self.current(claims).await?.contains(&key.id)),
         }
     }
 

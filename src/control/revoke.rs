@@ -99,7 +99,7 @@ impl Control {
 
     /// Carries out orders in one transaction, then names the sessions they end. In this order: a session that is learned
     /// meanwhile is covered by what stands already, or found when the sessions are read.
-    async fn carry_out(
+    pub(super) async fn carry_out(
         &self,
         caller: &Caller,
         orders: Vec<Order>,

@@ -69,7 +69,7 @@ impl Control {
     pub async fn session(&self, caller: &Caller, issuer: Option<&str>, id: &str) -> Result<ShownSession, ControlError> {
         self.may_read(caller, "session").await?;
         let issuer = self.issuer_of(issuer, Sought::Session(id)).await?.ok_or(ControlError::NoSession)?;
-        let key = SessionKey { issuer, id: id.into() };
+        let key = self.session_key(issuer, id);
         let known = self.read(self.sessions.session(&key)).await?.ok_or(ControlError::NoSession)?;
         let mut sessions = [known.session];
         self.overlay(&mut sessions).await?;
@@ -78,6 +78,26 @@ impl Control {
         let state = |token: &SeenToken| self.state_of(&token_claims(&session, token), token.expires_at, now);
         let tokens = known.tokens.into_iter().map(|token| (token.clone(), state(&token))).collect();
         Ok(ShownSession { session, tokens })
+    }
+
+    /// Whether a session is known: it was learned, or it has ended already. For callers who may end it.
+    ///
+    /// # Errors
+    ///
+    /// [`ControlError::Store`].
+    pub async fn knows_session(&self, key: &SessionKey) -> Result<bool, ControlError> {
+        let refresh = Claims::bare(key.issuer.clone(), TokenKind::Refresh, TokenDigest::new([0; 32]));
+        // Younger than every cut-off: what ended it named it.
+        let claims = Claims { session: Some(key.id.clone()), issued_at: Some(Timestamp::MAX), ..refresh };
+        let has_ended = self.index.covers(&claims, self.clock.now());
+        Ok(has_ended || self.read(self.sessions.session(key)).await?.is_some())
+    }
+
+    /// The session of that id, in whatever spelling its issuer's may be given.
+    pub(super) fn session_key(&self, issuer: Arc<str>, id: &str) -> SessionKey {
+        let facts = self.tokens.issuer(&issuer);
+        let id = facts.map_or_else(|| id.into(), |facts| facts.session_id(id).into());
+        SessionKey { issuer, id }
     }
 
     /// A page as it is shown.
@@ -124,7 +144,7 @@ impl Control {
     async fn is_known(&self, issuer: Arc<str>, sought: Sought<'_>) -> Result<bool, ControlError> {
         match sought {
             Sought::Session(id) => {
-                let key = SessionKey { issuer, id: id.into() };
+                let key = self.session_key(issuer, id);
                 Ok(self.read(self.sessions.session(&key)).await?.is_some())
             }
             Sought::User(user) => {
@@ -195,13 +215,15 @@ fn session_claims(session: &Session) -> Claims {
     }
 }
 
-fn token_claims(session: &Session, token: &SeenToken) -> Claims {
+/// What one of its tokens would say.
+pub(super) fn token_claims(session: &Session, token: &SeenToken) -> Claims {
     Claims {
         kind: token.kind,
         digest: token.digest,
         token_id: token.token_id.clone(),
         issued_at: token.issued_at,
         expires_at: token.expires_at,
+        generation: token.generation,
         ..session_claims(session)
     }
 }

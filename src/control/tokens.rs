@@ -6,7 +6,7 @@ use std::sync::Arc;
 use async_trait::async_trait;
 
 use crate::domain::{BearerToken, Claims, Denial, Revocation, TokenKind};
-use crate::verify::{IssuerFacts, Verifier, VerifyError};
+use crate::verify::{Assurance, IssuerFacts, Verifier, VerifyError};
 
 /// Tokens and their issuers, as control sees them.
 #[async_trait]
@@ -16,6 +16,17 @@ pub trait Tokens: Debug + Send + Sync + 'static {
 
     /// The claims of a token that is good, revocations aside.
     async fn verify(&self, token: &BearerToken, kind: TokenKind) -> Result<Arc<Claims>, VerifyError>;
+
+    /// What a token of `issuer`, an `iss`, says of itself when it is used as `kind`: see [`Verifier::peek`].
+    fn peek(&self, issuer: &str, token: &BearerToken, kind: TokenKind) -> Result<Claims, Denial>;
+
+    /// The claims of a token that is good, revocations aside, when the issuer of that configured name vouches for them.
+    async fn vouched(
+        &self,
+        issuer: &str,
+        token: &BearerToken,
+        kind: TokenKind,
+    ) -> Result<Option<Arc<Claims>>, VerifyError>;
 
     /// The issuer of that configured name or that `iss`.
     fn issuer(&self, name_or_iss: &str) -> Option<IssuerFacts>;
@@ -35,6 +46,26 @@ impl Tokens for Verifier {
 
     async fn verify(&self, token: &BearerToken, kind: TokenKind) -> Result<Arc<Claims>, VerifyError> {
         Self::verify(self, token, kind, &None).await.map(|verified| verified.claims().clone())
+    }
+
+    fn peek(&self, issuer: &str, token: &BearerToken, kind: TokenKind) -> Result<Claims, Denial> {
+        Self::peek(self, issuer, token, kind)
+    }
+
+    async fn vouched(
+        &self,
+        issuer: &str,
+        token: &BearerToken,
+        kind: TokenKind,
+    ) -> Result<Option<Arc<Claims>>, VerifyError> {
+        match Self::verify(self, token, kind, &Some([Arc::from(issuer)].into())).await {
+            Ok(verified) => {
+                let vouched = verified.assurance() == Assurance::Vouched;
+                Ok(vouched.then(|| verified.claims().clone()))
+            }
+            Err(VerifyError::Denied(_)) => Ok(None),
+            Err(error) => Err(error),
+        }
     }
 
     fn issuer(&self, name_or_iss: &str) -> Option<IssuerFacts> {

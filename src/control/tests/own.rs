@@ -115,6 +115,7 @@ async fn a_token_that_names_no_session_belongs_to_the_one_it_was_handed_out_in()
         kind: TokenKind::Access,
         issued_at: Some(NOW),
         expires_at: None,
+        generation: None,
     };
     let lesson = Lesson { session: session("named", "a"), family: "f".into(), tokens: vec![token], redeemed: None };
     rig.store.sessions.learn(lesson).await.unwrap();

@@ -282,3 +282,79 @@ async fn a_receipt_counts_what_the_revocation_cut_and_a_forecast_what_it_would()
 fn bare() -> Claims {
     Claims::bare(MAIN.into(), crate::domain::TokenKind::Access, crate::domain::TokenDigest::new([7; 32]))
 }
+
+#[tokio::test]
+async fn a_users_temporary_tokens_die_by_generation_and_the_named_ones_live() {
+    on_each_store(async |rig| {
+        let temporary = |generation| Claims { generation: Some(generation), issued_at: None, ..claims(0) };
+        let named = Claims { issued_at: None, ..claims(0) };
+        let generation = async || rig.control.generation(&admin(), MAIN, "a").await.unwrap();
+        assert_eq!(generation().await, 1);
+        let receipt = rig.control.revoke_temporary(&revoker(), ("main", "a"), 3, None).await.unwrap();
+        assert_eq!(receipt.readmits_from, Some(Timestamp::from_secs(3)));
+        assert_eq!(held(&receipt).revocation.expires_at, None, "a generation never begins again");
+        assert!(rig.covers(&temporary(1)) && rig.covers(&temporary(2)));
+        assert!(!rig.covers(&temporary(3)) && !rig.covers(&named));
+        assert!(!rig.covers(&Claims { user: Some("b".into()), ..temporary(1) }));
+        let again = rig.control.revoke_temporary(&revoker(), ("main", "a"), 2, None).await.unwrap();
+        assert!(matches!(again.disposition, Disposition::Already(_)), "an earlier generation says no more");
+        assert_eq!(generation().await, 3);
+        rig.control.revoke_temporary(&revoker(), ("main", "a"), 4, None).await.unwrap();
+        assert_eq!(generation().await, 4);
+        assert!(rig.covers(&temporary(3)) && !rig.covers(&temporary(4)));
+        let query = RevocationQuery { limit: 10, standing_only: true, now: NOW, ..Default::default() };
+        assert_eq!(rig.store.log.search(&query).await.unwrap().items.len(), 1, "the later one replaced the earlier");
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn a_revocation_of_temporary_tokens_names_its_generation() {
+    let rig = Rig::in_memory().await;
+    let without = rig.control.revoke(&admin(), about(r#"{"temporary":"a"}"#)).await;
+    assert!(matches!(without, Err(ControlError::Invalid(_))));
+    let ban = Revoke { block: true, ..about(r#"{"temporary":"a"}"#) };
+    rig.control.revoke(&admin(), ban).await.unwrap();
+    assert!(rig.covers(&Claims { generation: Some(9), ..claims(0) }));
+    assert_eq!(rig.control.generation(&admin(), MAIN, "a").await.unwrap(), 1);
+    let refused = rig.control.revoke_temporary(&caller([]), ("main", "a"), 2, None).await;
+    assert!(matches!(refused, Err(ControlError::Forbidden(Right::SessionsRevoke))));
+}
+
+#[tokio::test]
+async fn what_an_owner_revoked_says_less_than_what_anybody_else_did() {
+    on_each_store(async |rig| {
+        let named = (MAIN, "n1");
+        let standing = async || rig.control.standing_over(&admin(), MAIN, "n1").await.unwrap();
+        let owners = rig.control.revoke_named(&revoker(), named, Some("a")).await.unwrap();
+        let mark = held(&owners).revocation.named_for.clone();
+        assert_eq!(mark, Some(Control::right_of(MAIN, "n1", "a").unwrap()));
+        let again = rig.control.revoke_named(&revoker(), named, Some("a")).await.unwrap();
+        assert!(matches!(again.disposition, Disposition::Already(_)));
+        rig.control.revoke_named(&revoker(), named, Some("b")).await.unwrap();
+        assert_eq!(standing().await.len(), 2, "each in their own right");
+        let plain = rig.control.revoke_named(&revoker(), named, None).await.unwrap();
+        assert!(matches!(plain.disposition, Disposition::Created(_)));
+        assert_eq!(standing().await.len(), 1, "the operator's takes their place");
+        let late = rig.control.revoke_named(&revoker(), named, Some("a")).await.unwrap();
+        assert_eq!(held(&late).revocation.named_for, None);
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn a_deletion_outlasts_whatever_is_said_of_the_token() {
+    on_each_store(async |rig| {
+        let named = (MAIN, "n1");
+        let other = [("persistence".into(), ["named".into()].into())].into();
+        let token = Claims { token_id: Some("n1".into()), other, ..claims(0) };
+        let revoked = rig.control.revoke_named(&revoker(), named, None).await.unwrap();
+        assert!(!rig.control.is_deleted(&admin(), named).await.unwrap());
+        let deleted = rig.control.delete_named(&revoker(), named).await.unwrap();
+        rig.control.lift(&revoker(), held(&revoked).revocation.id, None).await.unwrap();
+        assert!(rig.covers(&token) && rig.control.is_deleted(&admin(), named).await.unwrap());
+        rig.control.lift(&revoker(), held(&deleted).revocation.id, None).await.unwrap();
+        assert!(!rig.covers(&token) && !rig.control.is_deleted(&admin(), named).await.unwrap());
+    })
+    .await;
+}

@@ -1,7 +1,7 @@
 //! What a revocation does to the sessions that are known, and how they are shown.
 
 use super::*;
-use crate::domain::{SeenToken, Session, SessionKey, SessionState};
+use crate::domain::{Name, SeenToken, Session, SessionKey, SessionState};
 use crate::sessions::{End, Ended, Revoker};
 use crate::store::{Lesson, SessionPage, SessionQuery, SessionTable, SharedSessions, Sighting, SortKey};
 
@@ -213,6 +213,51 @@ async fn ending_a_session_that_nobody_knows_is_done_all_the_same() {
 }
 
 #[tokio::test]
+async fn a_session_that_nobody_knows_is_told_as_such_and_dead_all_the_same() {
+    let rig = Rig::two_issuers().await;
+    rig.knows([session("s1", "a")]).await;
+    let end = async |issuer, id| rig.control.end_known_session(&revoker(), issuer, id, None).await;
+    for (issuer, id) in [("main", "s2"), ("other", "s1")] {
+        assert!(matches!(end(issuer, id).await, Err(ControlError::NoSession)), "{issuer} {id}");
+    }
+    assert!(rig.covers(&token_of("s2", 0)), "traffic may tell of it in a moment");
+    assert_eq!(end("main", "s1").await.unwrap().sessions, 1);
+    assert!(rig.covers(&token_of("s1", 0)));
+    assert!(matches!(end("main", "s1").await.unwrap().disposition, Disposition::Already(_)), "it is remembered");
+    let reader = caller([Right::SessionsRead]);
+    let refusal = rig.control.end_known_session(&reader, "main", "nowhere", None).await;
+    assert!(matches!(refusal, Err(ControlError::Forbidden(_))), "whether it is there is nobody's business");
+}
+
+/// An issuer whose session ids are UUIDs: every spelling is the id that its tokens bear. Elsewhere ids are texts.
+#[tokio::test]
+async fn a_uuid_names_its_session_in_any_spelling() {
+    const UUID: &str = "f47ac10b58cc4372a5670e02b2c3d479";
+    const DASHED: &str = "F47AC10B-58CC-4372-A567-0E02B2C3D479";
+    let main = IssuerFacts { uuid_sessions: true, ..issuer("main", MAIN) };
+    let facts = vec![main, issuer("other", OTHER)];
+    for way in 0..4 {
+        let rig = Rig::on(testing::open(Backend::Memory).await, facts.clone()).await;
+        rig.knows([session(UUID, "a")]).await;
+        let shown = rig.control.session(&caller([Right::SessionsRead]), None, DASHED).await.unwrap();
+        assert_eq!(&*shown.session.key.id, UUID);
+        match way {
+            0 => rig.control.end_session(&revoker(), None, DASHED, None).await.unwrap(),
+            1 => rig.control.end_known_session(&revoker(), MAIN, DASHED, None).await.unwrap(),
+            2 => rig.revoke(&format!(r#"{{"issuer":"main","session":"{DASHED}"}}"#)).await,
+            _ => {
+                let claims = Claims { user: Some("a".into()), ..token_of("another", 0) };
+                rig.control.end_own(&revoker(), &claims, DASHED, None).await.unwrap()
+            }
+        };
+        assert!(rig.covers(&token_of(UUID, 0)), "{way}");
+        let elsewhere = rig.control.end_session(&revoker(), Some("other"), DASHED, None).await.unwrap();
+        let selector = &held(&elsewhere).revocation.selector;
+        assert_eq!(selector.value(&Name::Session), Some(DASHED), "an id of letters is that text");
+    }
+}
+
+#[tokio::test]
 async fn the_issuer_may_be_left_out_where_it_can_be_told() {
     let rig = Rig::two_issuers().await;
     rig.knows([session("s1", "a"), session("both", "b")]).await;
@@ -242,6 +287,7 @@ async fn a_sweeping_revocation_shows_on_the_sessions_it_covers() {
         kind: TokenKind::Access,
         issued_at: Some(NOW),
         expires_at: Some(NOW.after(DAY)),
+        generation: None,
     };
     let old = SeenToken { token_id: Some("t0".into()), expires_at: Some(NOW), ..token.clone() };
     let old = SeenToken { digest: TokenDigest::new([8; 32]), ..old };
@@ -335,6 +381,14 @@ impl SessionTable for Unreadable {
 
     async fn session(&self, key: &SessionKey) -> Result<Option<crate::store::SessionRecord>, StoreError> {
         self.0.session(key).await
+    }
+
+    async fn tokens(
+        &self,
+        _: &SessionKey,
+        _: Option<&SeenToken>,
+    ) -> Result<Vec<crate::store::SessionToken>, StoreError> {
+        Err(StoreError::Unavailable("gone".into()))
     }
 
     async fn descendants(&self, _: &SessionKey) -> Result<Vec<SessionKey>, StoreError> {

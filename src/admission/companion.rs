@@ -1,0 +1,53 @@
+//! Tokens that are shown beside the caller's own, or instead of it: in headers that speak for a third party, or in the body
+//! of a call that is about a token. They open nothing here, so nobody verifies them; what was revoked is refused.
+
+use std::sync::Arc;
+
+use hyper::HeaderMap;
+
+use crate::admission::{Auth, Gate, Policy, Stop, sight};
+use crate::domain::{BearerToken, Denial, Timestamp};
+
+impl Gate {
+    /// Refuses a request that speaks for a third party with a token that was revoked, or that is none.
+    ///
+    /// # Errors
+    ///
+    /// As [`Self::refuse_revoked`].
+    pub async fn refuse_revoked_companions(
+        &self,
+        headers: &HeaderMap,
+        policy: &Policy,
+        now: Timestamp,
+    ) -> Result<(), Stop> {
+        let fields = policy.companions.iter().flat_map(|name| headers.get_all(name));
+        for field in fields.filter(|_| policy.auth != Auth::None) {
+            let token = field.to_str().ok().and_then(BearerToken::parse).ok_or(Stop::Denied(Denial::Malformed))?;
+            self.refuse_revoked(&token, now).await?;
+        }
+        Ok(())
+    }
+
+    /// Refuses a token of whatever kind that was revoked. Of one that no issuer answers for, nothing is known; what else may
+    /// be wrong with it is not looked at.
+    ///
+    /// # Errors
+    ///
+    /// [`Stop::Denied`] when it was revoked, or is no token; [`Stop::Blind`] when nobody can tell.
+    pub async fn refuse_revoked(&self, token: &BearerToken, now: Timestamp) -> Result<(), Stop> {
+        let readings = match self.verifier.readings(token).await {
+            Ok(readings) => readings,
+            Err(Denial::UnknownIssuer) => return Ok(()),
+            Err(denial) => return Err(Stop::Denied(denial)),
+        };
+        let mut sighted = Ok(());
+        for claims in readings {
+            let claims = self.complete(&Arc::new(claims)).await?;
+            sighted = sighted.and(sight(self.index.standing(), self.settings));
+            if self.index.covers(&claims, now) {
+                return Err(Stop::Denied(Denial::Revoked));
+            }
+        }
+        sighted
+    }
+}

@@ -24,6 +24,7 @@ use crate::gateway::tunnel::Tunnels;
 use crate::gateway::upstream::Forwarding;
 use crate::gateway::{Gateway, Limits};
 use crate::live::Live;
+use crate::net::Local;
 use crate::sessions::{Book, Tracker};
 use crate::telemetry::Metrics;
 use crate::telemetry::access_log::AccessLog;
@@ -61,6 +62,7 @@ pub(super) struct Surroundings {
     pub(super) book: Arc<Book>,
     pub(super) flights: Arc<Flights<Redeemed>>,
     pub(super) tracker: Arc<Tracker>,
+    pub(super) local: Arc<dyn Local>,
 }
 
 /// What must be the same for an upstream to keep its connections over a reload.
@@ -115,6 +117,7 @@ pub(super) fn gateway(settings: Settings, around: Surroundings, before: &Known) 
         book: around.book,
         flights: around.flights,
         tracker: around.tracker,
+        local: around.local,
         metrics: around.metrics,
         clock: around.clock,
         no_route: "-".into(),
@@ -171,6 +174,7 @@ fn ready(route: &RouteSettings, settings: &Settings, known: &Known) -> Result<Ro
         upgrades: route.upgrades.iter().map(|name| name.to_ascii_lowercase().into()).collect(),
         identity_headers: route.identity_headers.clone(),
         cut_on_expiry: route.cut_on_expiry,
+        dialect: route.dialect,
     })
 }
 

@@ -82,12 +82,15 @@ impl Hygiene {
         Self { identity: names.into() }
     }
 
-    /// Leaves of a request's fields what may go upstream. `trusted` says whether the peer's word on earlier hops counts.
-    pub(super) fn clean_request(&self, headers: &mut HeaderMap, trusted: bool) {
+    /// Leaves of a request's fields what may go upstream. `trusted` says whether the peer's word on earlier hops counts;
+    /// `is_token` whether the route looks for a token in a field, which then goes on although it begins as identity does.
+    pub(super) fn clean_request(&self, headers: &mut HeaderMap, trusted: bool, is_token: impl Fn(&HeaderName) -> bool) {
         let wants_trailers = accepts_trailers(headers);
         strip_hop_by_hop(headers, |name| self.is_ours(name) || is_of_earlier_hops(name));
         headers.remove(TE);
-        let forbidden = |name: &HeaderName| self.is_forbidden(name.as_str(), trusted);
+        let tells_identity = |name: &HeaderName| self.identity.contains(name) || name.as_str().contains('_');
+        let passes = |name: &HeaderName| is_token(name) && !tells_identity(name);
+        let forbidden = |name: &HeaderName| self.is_forbidden(name.as_str(), trusted) && !passes(name);
         let dropped: Vec<HeaderName> = headers.keys().filter(|name| forbidden(name)).cloned().collect();
         for name in dropped {
             headers.remove(name);
@@ -201,7 +204,7 @@ mod tests {
 
     fn left(fields: &[(&str, &str)], trusted: bool) -> Vec<String> {
         let mut headers = map(fields);
-        hygiene().clean_request(&mut headers, trusted);
+        hygiene().clean_request(&mut headers, trusted, |_| false);
         let mut names: Vec<_> = headers.keys().map(ToString::to_string).collect();
         names.sort_unstable();
         names
@@ -216,6 +219,14 @@ mod tests {
                 assert_eq!(left(&[(spelling, "mallory"), ("accept", "*/*")], trusted), ["accept"], "{spelling}");
             }
         }
+    }
+
+    #[test]
+    fn a_tokens_own_header_passes_in_one_spelling_and_never_as_identity() {
+        let fields = [("X-Auth-Token", "t"), ("X-Auth_Token", "t"), ("X.Auth.Token", "t"), ("Remote-User", "mallory")];
+        let mut headers = map(&fields);
+        hygiene().clean_request(&mut headers, false, |name| name == "x-auth-token" || name == "remote-user");
+        assert_eq!(headers, map(&[("X-Auth-Token", "t")]));
     }
 
     #[test]

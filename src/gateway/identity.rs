@@ -73,6 +73,7 @@ mod tests {
             other: Box::default(),
             family: None,
             twins: Box::default(),
+            generation: None,
         }
     }
 

@@ -26,6 +26,7 @@ use crate::gateway::token_endpoint::rotate::Redeemed;
 use crate::gateway::tunnel::Tunnels;
 use crate::gateway::upstream::Forwarding;
 use crate::live::Live;
+use crate::net::Local;
 use crate::sessions::{Book, Tracker};
 use crate::telemetry::Metrics;
 use crate::telemetry::access_log::{AccessLog, Line};
@@ -34,6 +35,7 @@ mod balance;
 mod body;
 mod build;
 mod connect;
+mod correct;
 mod cut;
 mod early;
 mod ending;
@@ -43,6 +45,8 @@ mod framing;
 mod headers;
 mod identity;
 mod idle;
+mod local;
+mod logout;
 mod origin;
 pub mod path;
 mod pipeline;
@@ -87,6 +91,7 @@ pub struct Gateway {
     book: Arc<Book>,
     flights: Arc<Flights<Redeemed>>,
     tracker: Arc<Tracker>,
+    local: Arc<dyn Local>,
     metrics: Arc<Metrics>,
     clock: SharedClock,
     no_route: Arc<str>,
@@ -103,6 +108,8 @@ pub struct Parts {
     pub book: Arc<Book>,
     /// Takes note of sessions.
     pub tracker: Arc<Tracker>,
+    /// Answers the calls that are not for an upstream.
+    pub local: Arc<dyn Local>,
     /// Where things are counted.
     pub metrics: Arc<Metrics>,
     /// The time.
@@ -118,9 +125,9 @@ impl Gateway {
     ///
     /// See [`GatewayError`].
     pub fn new(settings: Settings, parts: Parts) -> Result<Arc<Self>, GatewayError> {
-        let Parts { gate, live, book, tracker, metrics, clock, closing } = parts;
+        let Parts { gate, live, book, tracker, local, metrics, clock, closing } = parts;
         let (tunnels, flights) = (Tunnels::new(closing), Arc::default());
-        let surroundings = build::Surroundings { gate, metrics, clock, tunnels, live, book, flights, tracker };
+        let surroundings = build::Surroundings { gate, metrics, clock, tunnels, live, book, flights, tracker, local };
         build::gateway(settings, surroundings, &HashMap::new()).map(Arc::new)
     }
 
@@ -140,6 +147,7 @@ impl Gateway {
             live: self.live.clone(),
             flights: self.flights.clone(),
             tracker: self.tracker.clone(),
+            local: self.local.clone(),
         };
         build::gateway(settings, surroundings, &self.upstreams).map(Arc::new)
     }
@@ -153,7 +161,7 @@ impl Gateway {
         let started = self.clock.elapsed();
         let mut story = Story::new(&request);
         let outcome = self.run(request, &mut story).await;
-        let name = outcome.as_ref().map_or_else(Refusal::outcome, |_| "forwarded");
+        let name = outcome.as_ref().map_or_else(Refusal::outcome, |_| story.outcome());
         let mut response = outcome.unwrap_or_else(|refusal| self.refuse(&refusal, &story));
         let request_id = story.request_id.take().unwrap_or_else(forwarded::fresh_id);
         self.metrics.request(story.route.as_ref().map_or(&self.no_route, |route| &route.name), name);

@@ -5,15 +5,18 @@ use std::pin::pin;
 use std::sync::Arc;
 
 use hyper::body::Incoming;
+use hyper::header::{AUTHORIZATION, HeaderName};
 use hyper::{Request, Response, Version};
 use tokio::time::Instant;
 
-use crate::admission::Admitted;
+use crate::admission::{Admitted, Credential};
 use crate::gateway::body::Body;
+use crate::gateway::correct::Asked;
 use crate::gateway::cut;
 use crate::gateway::ending::Ending;
 use crate::gateway::forwarded::{self, Hop};
 use crate::gateway::idle::Idle;
+use crate::gateway::logout::Leaving;
 use crate::gateway::refusal::Refusal;
 use crate::gateway::route::Route;
 use crate::gateway::story::Story;
@@ -30,19 +33,39 @@ impl Gateway {
         mut request: Request<Incoming>,
         story: &mut Story,
     ) -> Result<Response<Body>, Refusal> {
-        let route = self.arrive(&mut request, story)?;
+        let Some(route) = self.arrive(&mut request, story)? else { return Ok(self.answer_locally(request).await) };
         let stopped = |stop| Refusal::Stopped { stop, scope: route.policy.scope() };
         let token = self.gate.extract(request.headers(), request.uri().query(), &route.policy).map_err(stopped)?;
+        let by_password = matches!(token, Some(Credential::Password(_)));
+        if by_password {
+            // It is between us and the client; the upstream is told who calls instead.
+            request.headers_mut().remove(AUTHORIZATION);
+        }
+        self.gate.drop_ignored(request.headers_mut(), &route.policy);
+        let companions = self.gate.refuse_revoked_companions(request.headers(), &route.policy, self.clock.now());
+        companions.await.map_err(stopped)?;
         let verified = self.gate.verify(token, &route.policy).await.map_err(stopped)?;
-        story.claims = verified.as_ref().map(|verified| verified.claims().clone());
+        // What a bad token says of itself is nobody's story.
+        let good = verified.as_ref().filter(|verified| verified.flaw().is_none());
+        story.claims = good.map(|verified| verified.claims().clone());
         // Join before the check: a revocation that lands in between still cuts this exchange.
         let lease = verified
             .as_ref()
             .map(|verified| self.live.join(verified.claims(), verified.deadline().filter(|_| route.cut_on_expiry)));
         let admitted = self.gate.admit(verified, &route.policy, self.clock.now()).map_err(stopped)?;
-        self.see(&admitted, &request);
+        if !by_password {
+            // A password is none of its session's tokens, though it speaks for one.
+            self.see(&admitted, &request);
+        }
         match self.token_endpoint(request.uri().path()) {
-            None => self.pass(request, &route, (&admitted, lease), story).await,
+            None => {
+                let leaving = Leaving::note(&request, &route, &admitted, self.client_address(&request));
+                // The end of the session must not cut the answer that confirms it.
+                let lease = lease.filter(|_| leaving.is_none());
+                let answer = self.pass(request, &route, (&admitted, lease), story).await?;
+                self.confirm(leaving, &answer).await?;
+                Ok(answer)
+            }
             Some(endpoint) => {
                 let visit = self.visit(endpoint, (&route, &admitted), &request);
                 self.at_token_endpoint(request, visit, lease, story).await
@@ -50,12 +73,15 @@ impl Gateway {
         }
     }
 
-    /// What is asked for: one meaning per message, and the path that matched is the one forwarded.
-    pub(super) fn arrive<B>(&self, request: &mut Request<B>, story: &mut Story) -> Result<Arc<Route>, Refusal> {
+    /// What is asked for: one meaning per message, and the path that matched is the one forwarded. No route: it is answered
+    /// here.
+    pub(super) fn arrive<B>(&self, request: &mut Request<B>, story: &mut Story) -> Result<Option<Arc<Route>>, Refusal> {
         framing::check(request, &self.limits)?;
-        let route = self.routes.find(request)?;
-        story.route = Some(route.clone());
-        Ok(route)
+        story.is_local = self.is_local(request)?;
+        if !story.is_local {
+            story.route = Some(self.routes.find(request)?);
+        }
+        Ok(story.route.clone())
     }
 
     /// On to an upstream, as long as the lease lasts: strip first, add last.
@@ -82,12 +108,15 @@ impl Gateway {
         (admitted, lease): (&Admitted, Option<&Lease>),
         story: &mut Story,
     ) -> Result<Response<Body>, Refusal> {
-        let wish = upgrade::wish(&mut request, route)?;
+        let listing = Asked::note(&mut request, route);
+        // A list of sessions is no tunnel, whatever is wished: what the server answers is to be put right.
+        let wish = if listing.is_some() { None } else { upgrade::wish(&mut request, route)? };
         let outgoing = self.prepare(request, lease, story)?;
-        match wish {
-            None => self.forwarding.forward(outgoing, route, admitted, story).await,
-            // In a box, so that requests that want no tunnel do not carry the room for one.
-            Some(wish) => {
+        // In a box what few requests want, so that the others do not carry the room for it.
+        match (wish, listing) {
+            (None, None) => self.forwarding.forward(outgoing, route, admitted, story).await,
+            (None, Some(asked)) => Box::pin(self.corrected(asked, outgoing, (route, admitted), story)).await,
+            (Some(wish), _) => {
                 let upgrade = self.forwarding.upgrade(outgoing, wish, &self.tunnels, (route, admitted), story);
                 Box::pin(upgrade).await
             }
@@ -121,7 +150,9 @@ impl Gateway {
         let peer = request.extensions_mut().remove::<Arc<Peer>>();
         let address = peer.as_ref().map(|peer| peer.address.ip());
         let trusted = address.is_some_and(|address| self.trusts(address));
-        self.hygiene.clean_request(request.headers_mut(), trusted);
+        let policy = story.route.as_ref().map(|route| &route.policy);
+        let is_token = |name: &HeaderName| policy.is_some_and(|policy| policy.has_place_in(name));
+        self.hygiene.clean_request(request.headers_mut(), trusted, is_token);
         if let (Some(peer), Some(address)) = (peer, address) {
             forwarded::tell(request.headers_mut(), Hop { address, is_tls: peer.tls.is_some() });
         }

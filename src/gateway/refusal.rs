@@ -5,9 +5,8 @@ use std::sync::Arc;
 use hyper::header::HeaderValue;
 
 use crate::admission::Stop;
-use crate::domain::Denial;
+use crate::domain::{Denial, Dialect};
 use crate::gateway::path::PathFault;
-use crate::gateway::token_endpoint::Dialect;
 use crate::gateway::token_endpoint::request::RequestFault;
 
 /// Why a request was not answered by an upstream.

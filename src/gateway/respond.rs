@@ -11,39 +11,93 @@ use hyper::header::{
 use hyper::{Method, Response, StatusCode, Version};
 
 use crate::admission::Stop;
-use crate::domain::Denial;
+use crate::domain::wording::{Complaint, Wording};
+use crate::domain::{Denial, Dialect};
 use crate::gateway::body::Body;
 use crate::gateway::refusal::{Form, Refusal, UpstreamFault};
 use crate::gateway::story::Story;
+use crate::gateway::token_endpoint::answer;
 use crate::gateway::token_endpoint::request::RequestFault;
-use crate::gateway::token_endpoint::{Dialect, answer};
 
 const GRPC_STATUS: HeaderName = HeaderName::from_static("grpc-status");
 const GRPC_MESSAGE: HeaderName = HeaderName::from_static("grpc-message");
+/// For tools that ask for a password only when they are told that one is taken (RFC 7617 §2).
+const BASIC: HeaderValue = HeaderValue::from_static("Basic realm=\"portcullis\", charset=\"UTF-8\"");
 const INVALID_TOKEN: HeaderValue = HeaderValue::from_static("Bearer error=\"invalid_token\"");
 
 /// The answer to a request that was refused.
 pub(super) fn refuse(refusal: &Refusal, story: &Story) -> Response<Body> {
     match refusal {
-        Refusal::Grant { dialect, .. } => return answer::invalid_grant(*dialect),
+        Refusal::Grant { dialect, denial } => return answer::dead(*dialect, *denial),
         Refusal::TokenRequest { fault, dialect } => return refuse_token_request(*fault, *dialect, story),
         _ => {}
     }
     let status = status(refusal);
+    let mut response = match worded(refusal, story) {
+        Some(wording) => in_its_words(wording, story),
+        None => in_our_words(refusal, status, story),
+    };
+    let asks_for_password = response.status() == StatusCode::UNAUTHORIZED && story.takes_passwords();
+    let headers = response.headers_mut();
+    headers.insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
+    if asks_for_password {
+        headers.append(WWW_AUTHENTICATE, BASIC);
+    }
+    // Who refuses does not read the body to its end: what is left of it ends the connection, and that is said.
+    if story.version < Version::HTTP_2 && (story.has_body || ends_connection(refusal)) {
+        headers.insert(CONNECTION, HeaderValue::from_static("close"));
+    }
+    response
+}
+
+/// An RFC 9457 problem document, or what gRPC has for it.
+fn in_our_words(refusal: &Refusal, status: StatusCode, story: &Story) -> Response<Body> {
     let detail = detail(refusal);
     let mut response = Response::new(body(status, &detail, story));
     *response.status_mut() = status;
     let headers = response.headers_mut();
-    headers.insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
     tell_remedy(headers, refusal);
     if story.is_grpc {
         tell_grpc(headers, status, &detail);
     } else {
         headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/problem+json"));
     }
-    // Who refuses does not read the body to its end: what is left of it ends the connection, and that is said.
-    if story.version < Version::HTTP_2 && (story.has_body || ends_connection(refusal)) {
-        headers.insert(CONNECTION, HeaderValue::from_static("close"));
+    response
+}
+
+/// What the route's dialect says to it, if it has words for it.
+fn worded(refusal: &Refusal, story: &Story) -> Option<Wording> {
+    let route = story.route.as_ref().filter(|_| !story.is_grpc)?;
+    let complaint = match refusal {
+        Refusal::Stopped { stop: Stop::Ambiguous(_), .. } => Complaint::Ambiguous,
+        Refusal::Stopped { stop: Stop::Blind(_), .. } => Complaint::Blind,
+        Refusal::Stopped { stop: Stop::Denied(denial), .. } => match denial {
+            Denial::Missing => Complaint::Missing,
+            Denial::Malformed => Complaint::Malformed,
+            Denial::Expired if let Some(wording) = route.dialect.expired() => return Some(wording),
+            Denial::Revoked => Complaint::Revoked,
+            Denial::Scope => Complaint::Scope,
+            _ => Complaint::Invalid,
+        },
+        _ => return None,
+    };
+    route.dialect.wording(complaint)
+}
+
+fn in_its_words(wording: Wording, story: &Story) -> Response<Body> {
+    let status = StatusCode::from_u16(wording.status).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
+    let body = if story.method == Method::HEAD { Body::EMPTY } else { Body::whole(wording.body.to_string().into()) };
+    let mut response = Response::new(body);
+    *response.status_mut() = status;
+    let headers = response.headers_mut();
+    headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
+    for (name, value) in wording.headers {
+        if let Ok(value) = HeaderValue::from_str(&value) {
+            headers.append(HeaderName::from_static(name), value);
+        }
+    }
+    if status == StatusCode::SERVICE_UNAVAILABLE {
+        headers.insert(RETRY_AFTER, HeaderValue::from_static("1"));
     }
     response
 }

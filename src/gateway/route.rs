@@ -13,6 +13,7 @@ use hyper::http::uri::PathAndQuery;
 use hyper::{Method, Request, Uri};
 
 use crate::admission::Policy;
+use crate::domain::Dialect;
 use crate::gateway::balance::Upstreams;
 use crate::gateway::framing;
 use crate::gateway::path::{self, Path, PathFault};
@@ -38,6 +39,8 @@ pub(super) struct Route {
     pub(super) identity_headers: Option<IdentityHeaders>,
     /// Whether what is open ends when its token expires.
     pub(super) cut_on_expiry: bool,
+    /// Whose clients call.
+    pub(super) dialect: Dialect,
 }
 
 impl Route {
@@ -103,7 +106,12 @@ impl Routes {
         Ok(route)
     }
 
-    fn find_by(&self, headers: &HeaderMap, path: &Path<'_>, method: &Method) -> Result<&Arc<Route>, Refusal> {
+    pub(super) fn find_by(
+        &self,
+        headers: &HeaderMap,
+        path: &Path<'_>,
+        method: &Method,
+    ) -> Result<&Arc<Route>, Refusal> {
         let host = framing::host(headers);
         let found = self.reading(host, path.decoded(), method);
         for reading in path.readings() {
@@ -173,7 +181,7 @@ impl Node {
 }
 
 /// The target in origin-form (RFC 9112 §3.2.1): the normalised path, and the query as it stood.
-fn forwarded_target(uri: &Uri, path: &Path<'_>) -> Result<Uri, Refusal> {
+pub(super) fn forwarded_target(uri: &Uri, path: &Path<'_>) -> Result<Uri, Refusal> {
     let unchanged = |target: &PathAndQuery| !path.is_rewritten() && target.as_str().starts_with('/');
     let as_it_stood = || uri.path_and_query().filter(|target| unchanged(target)).cloned();
     let rewritten = || {
@@ -204,6 +212,7 @@ mod tests {
             upgrades: Box::default(),
             identity_headers: None,
             cut_on_expiry: true,
+            dialect: Dialect::OAuth2,
         }
     }
 

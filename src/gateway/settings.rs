@@ -12,6 +12,7 @@ use hyper::{Method, Uri};
 use ipnet::IpNet;
 
 use crate::admission::Policy;
+use crate::domain::Dialect;
 use crate::gateway::path;
 use crate::gateway::token_endpoint::TokenEndpoint;
 use crate::telemetry::access_log;
@@ -56,6 +57,8 @@ pub struct RouteSettings {
     pub identity_headers: Option<IdentityHeaders>,
     /// Whether what is open ends when its token expires. A revocation always ends it.
     pub cut_on_expiry: bool,
+    /// Whose clients call: how a refusal is worded.
+    pub dialect: Dialect,
 }
 
 /// Under which names the upstream learns who calls.

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use hyper::header::{CONTENT_LENGTH, CONTENT_TYPE, HeaderValue, TRANSFER_ENCODING};
 use hyper::{Method, Request, Version};
 
+use crate::admission::Place;
 use crate::domain::Claims;
 use crate::gateway::balance::Upstream;
 use crate::gateway::route::Route;
@@ -22,6 +23,8 @@ pub(super) struct Story {
     pub(super) has_body: bool,
     /// Which route it found.
     pub(super) route: Option<Arc<Route>>,
+    /// Whether it is answered here instead of by an upstream.
+    pub(super) is_local: bool,
     /// Whose token it carries, once that was verified.
     pub(super) claims: Option<Arc<Claims>>,
     /// Which upstream was asked last.
@@ -42,10 +45,21 @@ impl Story {
             is_grpc: content_type.is_some_and(|kind| kind.starts_with(b"application/grpc")),
             has_body: has_length || headers.contains_key(TRANSFER_ENCODING),
             route: None,
+            is_local: false,
             claims: None,
             upstream: None,
             request_id: None,
         }
+    }
+
+    /// Whether its route takes session passwords.
+    pub(super) fn takes_passwords(&self) -> bool {
+        self.route.as_ref().is_some_and(|route| route.policy.places.contains(&Place::SessionPassword))
+    }
+
+    /// The outcome in logs and metrics, of what was not refused.
+    pub(super) const fn outcome(&self) -> &'static str {
+        if self.is_local { "answered" } else { "forwarded" }
     }
 
     /// An upstream is asked.

@@ -108,6 +108,15 @@ impl Client {
         self.call(Method::GET, url, HeaderMap::new(), Bytes::new(), max_bytes).await
     }
 
+    /// `GET` with these headers, at most `max_bytes` of body. For a credential that is not ours but a caller's.
+    ///
+    /// # Errors
+    ///
+    /// See [`CallError`]. An error status is an [`Answer`].
+    pub async fn get_with(&self, url: &Uri, headers: HeaderMap, max_bytes: usize) -> Result<Answer, CallError> {
+        self.call(Method::GET, url, headers, Bytes::new(), max_bytes).await
+    }
+
     /// `POST` of a form with HTTP Basic credentials (RFC 6749 §2.3.1), at most `max_bytes` of answer.
     ///
     /// # Errors
@@ -128,7 +137,12 @@ impl Client {
         self.call(Method::POST, url, headers, form(fields).into(), max_bytes).await
     }
 
-    async fn call(
+    /// Any other call, at most `max_bytes` of answer. Headers that are secret are to be marked as such.
+    ///
+    /// # Errors
+    ///
+    /// See [`CallError`]. An error status is an [`Answer`].
+    pub async fn call(
         &self,
         method: Method,
         url: &Uri,

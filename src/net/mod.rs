@@ -23,6 +23,7 @@ mod head_guard;
 mod held;
 mod io;
 mod listener;
+mod local;
 pub mod proxy_protocol;
 mod serve;
 mod settings;
@@ -33,6 +34,7 @@ pub use drain::{Drain, Hold};
 pub use exchange::Handler;
 pub use fuse::{Fuse, tie, until_blown};
 pub use listener::{Handle, ListenError, Prepared, Server};
+pub use local::{Local, Nowhere, Taken};
 pub use settings::{Limits, Settings, Timeouts};
 
 /// Who is at the other end of a connection; every request carries it in its extensions as `Arc<Peer>`.

@@ -121,6 +121,7 @@ fn claims(user: &str) -> Claims {
         other: Box::default(),
         family: None,
         twins: Box::default(),
+        generation: None,
     }
 }
 

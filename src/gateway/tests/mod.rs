@@ -3,6 +3,7 @@
 mod cut;
 mod forwarding;
 mod limits;
+mod local;
 mod protocols;
 mod rig;
 mod upgrades;

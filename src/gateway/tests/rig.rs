@@ -20,14 +20,14 @@ use tokio::sync::watch;
 
 use crate::admission::{self, Admitted, Gate, Policy};
 use crate::clock::SystemClock;
-use crate::domain::{Claims, TokenDigest, TokenKind};
+use crate::domain::{Claims, Dialect, TokenDigest, TokenKind};
 use crate::gateway::story::Story;
 use crate::gateway::{
     Body, Gateway, IdentityHeaders, Limits, Parts, RouteSettings, Settings, Timeouts, UpstreamSettings, UpstreamUrl,
 };
 use crate::index::Index;
 use crate::live::Live;
-use crate::net::{self, Drain, Peer};
+use crate::net::{self, Drain, Nowhere, Peer};
 use crate::sessions::{self, Tracker};
 use crate::telemetry::Metrics;
 use crate::telemetry::access_log;
@@ -55,6 +55,7 @@ pub(super) fn settings(upstreams: &[UpstreamUrl]) -> Settings {
         upgrades: vec!["websocket".into()],
         identity_headers: Some(IdentityHeaders::default()),
         cut_on_expiry: true,
+        dialect: Dialect::OAuth2,
     };
     Settings {
         routes: vec![route],
@@ -85,7 +86,16 @@ pub(super) fn live() -> Arc<Live> {
 pub(super) async fn parts(closing: watch::Receiver<bool>) -> Parts {
     let (book, clock) = (sessions::testing::book().await, SystemClock::shared());
     let (tracker, _) = Tracker::new(&sessions::Settings::default(), Metrics::new());
-    Parts { gate: gate(), live: live(), book, tracker, metrics: Metrics::new(), clock, closing }
+    Parts {
+        gate: gate(),
+        live: live(),
+        book,
+        tracker,
+        local: Arc::new(Nowhere),
+        metrics: Metrics::new(),
+        clock,
+        closing,
+    }
 }
 
 /// A gateway that admits everybody, as whom `Authorization` names, and as alice when it names nobody.
@@ -183,7 +193,7 @@ async fn admit(gateway: Arc<Gateway>, peer: Arc<Peer>, mut request: Request<Inco
     let admitted = Admitted::for_test(Some((*claims).clone()), true);
     let mut story = Story::new(&request);
     let passed = async {
-        let route = gateway.arrive(&mut request, &mut story)?;
+        let route = gateway.arrive(&mut request, &mut story)?.expect("a route");
         gateway.pass(request, &route, (&admitted, Some(lease)), &mut story).await
     };
     let outcome = passed.await;
@@ -207,7 +217,7 @@ async fn front(gateway: Arc<Gateway>, is_http2: bool) -> SocketAddr {
 }
 
 /// Serves one connection.
-fn serve<I, S, B>(io: I, is_http2: bool, service: S)
+pub(super) fn serve<I, S, B>(io: I, is_http2: bool, service: S)
 where
     I: AsyncRead + AsyncWrite + Send + Unpin + 'static,
     S: hyper::service::HttpService<Incoming, ResBody = B, Error = Infallible, Future: Send> + Send + 'static,

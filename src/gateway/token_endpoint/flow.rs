@@ -24,7 +24,7 @@ use crate::gateway::token_endpoint::kept::Kept;
 use crate::gateway::token_endpoint::lesson::{Exchange, Origin};
 use crate::gateway::token_endpoint::reply::{self, Taught};
 use crate::gateway::token_endpoint::request::{self, MAX_BODY_BYTES, RequestFault, TokenRequest};
-use crate::gateway::token_endpoint::{Rotation, TokenEndpoint};
+use crate::gateway::token_endpoint::{Learn, Rotation, TokenEndpoint};
 use crate::gateway::upload::Upload;
 use crate::gateway::upstream::Outgoing;
 use crate::gateway::{Gateway, path};
@@ -151,6 +151,13 @@ impl Gateway {
     /// The refresh token, if there is one and nothing known speaks against it.
     async fn judged(&self, visit: &Visit, asked: &TokenRequest) -> Result<Option<Redeeming>, Refusal> {
         let Some(token) = asked.refresh_token.clone() else { return Ok(None) };
+        if visit.endpoint.presented != TokenKind::Refresh {
+            // It is not used up, nor does it hand out another: nothing more is asked of it.
+            return match self.gate.refuse_revoked(&token, visit.arrived).await {
+                Ok(()) => Ok(None),
+                Err(stop) => Err(self.dead(visit, stop)),
+            };
+        }
         let judged = self.gate.redeem(&visit.endpoint.issuer, &token, TokenKind::Refresh, visit.arrived).await;
         let redeemable = judged.map_err(|stop| self.dead(visit, stop))?;
         Ok(Some(Redeeming { token, redeemable }))
@@ -184,6 +191,12 @@ impl Gateway {
         }
         let Some(lesson) = lesson else { return Ok(kept) };
         let known = presented.map(|presented| known_by_now(presented, &lesson));
+        // A login that was never seen does not begin by a refresh that is dead: nobody gets what it brought, and what it
+        // would be known by is younger than it is.
+        let is_unseen = used.is_none() && presented.is_some_and(|presented| presented.family.is_none());
+        if is_unseen && known.as_ref().is_some_and(|known| self.gate.is_revoked(known, self.clock.now())) {
+            return Err(self.dead(&visit, Stop::Denied(Denial::Revoked)));
+        }
         let tells_more = presented.is_some_and(|presented| tells_more(&lesson, presented));
         self.write_down(&visit, lesson, used, &kept).await?;
         if tells_more {
@@ -295,7 +308,7 @@ async fn collected(answer: Response<Body>) -> Result<Kept, Refusal> {
 /// What the answer teaches; `None` when it hands out no token. What looks like tokens and cannot be read is not handed out,
 /// since it could never be taken back.
 fn taught(visit: &Visit, asked: &TokenRequest, kept: &Kept) -> Result<Option<Taught>, Refusal> {
-    if !kept.status().is_success() {
+    if !kept.status().is_success() || visit.endpoint.learn == Learn::default() {
         return Ok(None);
     }
     let is_plain = kept.header(&CONTENT_ENCODING).is_none_or(|encoding| encoding.eq_ignore_ascii_case("identity"));

@@ -7,8 +7,9 @@
 use hyper::header::{CONTENT_ENCODING, CONTENT_TYPE, HeaderMap};
 use hyper::{Method, StatusCode};
 
+use crate::domain::Dialect;
 use crate::gateway::token_endpoint::request::RequestFault;
-use crate::gateway::token_endpoint::{Dialect, FieldPlace, TokenEndpoint, form, name};
+use crate::gateway::token_endpoint::{FieldPlace, TokenEndpoint, form, name};
 
 /// What becomes of a request by its head.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]

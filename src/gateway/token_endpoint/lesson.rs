@@ -10,7 +10,7 @@ use std::time::Duration;
 
 use aws_lc_rs::digest::{SHA256, digest};
 
-use crate::domain::{Claims, SeenToken, Session, SessionKey, Timestamp, TokenDigest};
+use crate::domain::{Claims, Dialect, SeenToken, Session, SessionKey, Timestamp, TokenDigest};
 use crate::gateway::token_endpoint::TokenEndpoint;
 use crate::gateway::token_endpoint::reply::Taught;
 use crate::sessions::{Ended, Lesson};
@@ -55,7 +55,7 @@ impl Exchange<'_> {
         let root = self.root()?;
         let told = |own: &Option<Box<str>>| own.clone();
         let session = self.presented.and_then(|claims| claims.session.clone()).or_else(|| told(&self.taught.session));
-        let user = told(&self.taught.user).or_else(|| self.presented?.user.clone());
+        let user = told(&self.taught.user).or_else(|| self.presented?.user.clone()).or_else(|| self.asker());
         if session.is_none() && user.is_none() && self.refresh.is_none() && self.presented.is_none() {
             return None;
         }
@@ -65,7 +65,7 @@ impl Exchange<'_> {
         let key = SessionKey { issuer: self.endpoint.issuer.clone(), id };
         let session = Session {
             user,
-            username: told(&self.taught.username).or_else(|| self.presented?.username.clone()),
+            username: told(&self.taught.username).or_else(|| self.presented?.username.clone()).or_else(|| self.asker()),
             parent: told(&self.taught.parent).filter(|parent| *parent != key.id),
             domain: told(&self.taught.domain),
             client: told(&self.taught.client)
@@ -79,6 +79,12 @@ impl Exchange<'_> {
             ..Session::new(key, self.now)
         };
         Some(Lesson { session, family, tokens, redeemed: None })
+    }
+
+    /// Whose token it is where nothing says so: Elasticsearch's clients are users, and a token that one gets for its own
+    /// credentials is its own.
+    fn asker(&self) -> Option<Box<str>> {
+        self.from.client.clone().filter(|_| self.endpoint.dialect == Dialect::Elasticsearch)
     }
 
     /// The token that a session without a name is named after: the family's first.
@@ -106,6 +112,7 @@ impl Exchange<'_> {
             kind: claims.kind,
             issued_at: Some(claims.issued_at.unwrap_or(self.now)),
             expires_at: ends.map(|ends| ends.after(self.leeway)).filter(|ends| *ends <= Timestamp::MAX),
+            generation: claims.generation,
         }
     }
 
@@ -201,6 +208,28 @@ mod tests {
         );
         assert_eq!(lesson.session.expires_at, Some(Timestamp::from_secs(9_005)));
         assert_eq!(lesson.session.token_expires_at, Some(Timestamp::from_secs(1_065)));
+    }
+
+    #[test]
+    fn elasticsearchs_token_for_ones_own_credentials_is_ones_own() {
+        let endpoint = TokenEndpoint {
+            dialect: Dialect::Elasticsearch,
+            ..TokenEndpoint::new("https://id.example/".into(), "main".into(), "/token".parse().unwrap())
+        };
+        let (taught, from) = (Taught::default(), Origin { client: Some("cc1".into()), ..Origin::default() });
+        let exchange = Exchange {
+            endpoint: &endpoint,
+            taught: &taught,
+            presented: None,
+            access: Some(claims(TokenKind::Access, 1)),
+            refresh: None,
+            from: &from,
+            leeway: Duration::ZERO,
+            refresh_lifetime: None,
+            now: NOW,
+        };
+        let session = exchange.lesson().unwrap().session;
+        assert_eq!((session.user.as_deref(), session.username.as_deref()), (Some("cc1"), Some("cc1")));
     }
 
     #[test]

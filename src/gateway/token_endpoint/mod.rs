@@ -33,5 +33,5 @@ mod source;
 
 pub use endpoint_path::{EndpointPath, InvalidEndpointPath};
 pub use preset::{Preset, UnknownPreset};
-pub use settings::{ClientTrait, Dialect, Learn, Rotation, TokenEndpoint};
+pub use settings::{ClientTrait, Learn, Rotation, TokenEndpoint};
 pub use source::{FieldPlace, Handed, InvalidSource, Pointer, RequestField, Source};

@@ -5,9 +5,9 @@ use std::str::FromStr;
 use std::sync::Arc;
 use std::time::Duration;
 
-use crate::domain::TokenForm;
+use crate::domain::{Dialect, TokenForm, TokenKind};
 use crate::gateway::token_endpoint::{
-    Dialect, EndpointPath, FieldPlace, Handed, Learn, Pointer, RequestField, Rotation, Source, TokenEndpoint,
+    EndpointPath, FieldPlace, Handed, Learn, Pointer, RequestField, Rotation, Source, TokenEndpoint,
 };
 
 /// A kind of server.
@@ -22,11 +22,13 @@ pub enum Preset {
     Elasticsearch,
     /// PrivX: opaque refresh tokens, access tokens that name the session.
     PrivX,
+    /// Onezone: nothing is handed out, but some calls are about a token that their body has.
+    Onezone,
 }
 
 impl Preset {
     /// All of them.
-    pub const ALL: [Self; 4] = [Self::OAuth2, Self::Bluesky, Self::Elasticsearch, Self::PrivX];
+    pub const ALL: [Self; 5] = [Self::OAuth2, Self::Bluesky, Self::Elasticsearch, Self::PrivX, Self::Onezone];
 
     /// Its name in the configuration.
     #[must_use]
@@ -36,6 +38,7 @@ impl Preset {
             Self::Bluesky => "bluesky",
             Self::Elasticsearch => "elasticsearch",
             Self::PrivX => "privx",
+            Self::Onezone => "onezone",
         }
     }
 
@@ -59,6 +62,13 @@ impl Preset {
         let plain = TokenEndpoint { learn: self.learn(), ..TokenEndpoint::new(issuer, issuer_name, path) };
         let json = vec![FieldPlace::Json(Pointer::member("refresh_token"))];
         match self {
+            Self::Onezone => TokenEndpoint {
+                presented: TokenKind::Access,
+                refresh_token: vec![FieldPlace::Json(Pointer::member("token"))],
+                rotation: Rotation::Off,
+                dialect: Dialect::Onezone,
+                ..plain
+            },
             Self::OAuth2 | Self::PrivX => plain,
             Self::Bluesky => {
                 TokenEndpoint { refresh_token: json, rotation: Rotation::Off, dialect: Dialect::Bluesky, ..plain }
@@ -82,6 +92,7 @@ impl Preset {
             Self::Bluesky => bluesky(),
             Self::Elasticsearch => elasticsearch(),
             Self::PrivX => privx(),
+            Self::Onezone => Learn::default(),
         }
     }
 
@@ -92,6 +103,13 @@ impl Preset {
             Self::Bluesky => &[("/api/auth/provider/*/token", false), ("/api/auth/session/refresh", true)],
             Self::Elasticsearch => &[("/_security/oauth2/token", true), ("/_xpack/security/oauth2/token", true)],
             Self::PrivX => &[("/auth/api/v1/oauth/token", true)],
+            Self::Onezone => &[
+                ("/api/v3/onezone/tokens/confine", true),
+                ("/api/v3/onezone/tokens/infer_access_token_scope", true),
+                ("/api/v3/onezone/tokens/verify_access_token", true),
+                ("/api/v3/onezone/tokens/verify_identity_token", true),
+                ("/api/v3/onezone/tokens/verify_invite_token", true),
+            ],
         }
     }
 }
@@ -179,7 +197,7 @@ impl fmt::Display for Preset {
 
 /// A name that is no preset.
 #[derive(Clone, Debug, Eq, PartialEq, thiserror::Error)]
-#[error("unknown preset {0:?}; the presets are oauth2, bluesky, elasticsearch, privx")]
+#[error("unknown preset {0:?}; the presets are oauth2, bluesky, elasticsearch, privx, onezone")]
 pub struct UnknownPreset(String);
 
 impl FromStr for Preset {

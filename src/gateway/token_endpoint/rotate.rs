@@ -121,7 +121,7 @@ impl Gateway {
             reason: "a refresh token was used twice",
             address: visit.from.address,
         };
-        match self.book.end_family(end).await {
+        match self.book.end_for(end).await {
             Ok(()) => self.dead(visit, Stop::Denied(Denial::Revoked)),
             Err(error) => {
                 tracing::error!(%error, cause = error.source_text(), "a family whose token was used twice goes on");

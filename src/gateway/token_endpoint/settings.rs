@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use crate::domain::{SessionType, TokenForm};
+use crate::domain::{Dialect, SessionType, TokenForm, TokenKind};
 use crate::gateway::token_endpoint::{EndpointPath, FieldPlace, Preset, Source};
 
 /// One token endpoint of one issuer.
@@ -15,7 +15,9 @@ pub struct TokenEndpoint {
     pub issuer_name: Arc<str>,
     /// Which paths it is.
     pub path: EndpointPath,
-    /// Where a request carries the refresh token. Without a place none is accepted here: the endpoint only hands out.
+    /// What a request shows there: a refresh token to be redeemed, or an access token that the call is about.
+    pub presented: TokenKind,
+    /// Where a request carries that token. Without a place none is accepted here: the endpoint only hands out.
     pub refresh_token: Vec<FieldPlace>,
     /// Whether a refresh token is good once.
     pub rotation: Rotation,
@@ -43,6 +45,7 @@ impl TokenEndpoint {
             issuer,
             issuer_name,
             path,
+            presented: TokenKind::Refresh,
             refresh_token: vec![FieldPlace::Form("refresh_token".into())],
             rotation: Rotation::Observe,
             grace: Duration::from_secs(10),
@@ -77,18 +80,6 @@ pub enum ClientTrait {
     UserAgent,
     /// The client credentials of RFC 6749 §2.3.
     Credentials,
-}
-
-/// Whose real clients call, where that makes a difference to what they send and understand.
-#[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
-pub enum Dialect {
-    /// RFC 6749, to the letter.
-    #[default]
-    OAuth2,
-    /// bluesky-httpserver: failures have a `detail`.
-    Bluesky,
-    /// Elasticsearch: a media type and a header of its own, and `DELETE` on the same path.
-    Elasticsearch,
 }
 
 /// Where to learn what. Sources are tried in order, and the first that says something counts. A field of the request counts

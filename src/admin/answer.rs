@@ -14,7 +14,7 @@ use crate::admin::Admin;
 use crate::admin::door::call_name;
 
 /// Puts this layer around all routes and fallbacks of `router`.
-pub(super) fn around(router: Router<Arc<Admin>>, admin: &Arc<Admin>) -> Router<Arc<Admin>> {
+pub(super) fn around(router: Router, admin: &Arc<Admin>) -> Router {
     router.layer(from_fn_with_state(admin.clone(), answer))
 }
 

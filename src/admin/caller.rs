@@ -13,10 +13,12 @@ use axum::extract::FromRequestParts;
 use axum::http::header::AUTHORIZATION;
 use axum::http::request::Parts;
 use axum::http::{HeaderMap, HeaderValue};
+use base64::Engine;
+use base64::engine::general_purpose::STANDARD;
 
-use crate::admin::{Admin, Fault, Fingerprint, Settings, TokenRule};
+use crate::admin::{Admin, Fault, Fingerprint, TokenRule};
 use crate::control::{Caller, ControlError};
-use crate::domain::{BearerToken, Claims, Name, Right, Rights, TokenKind};
+use crate::domain::{BearerToken, Claims, Denial, Name, Right, Rights, TokenKind};
 use crate::net::Peer;
 use crate::verify::{Assurance, Verified, VerifyError};
 
@@ -33,8 +35,19 @@ impl Identity {
     pub(super) fn claims(&self) -> Option<&Claims> {
         match &self.proof {
             Proof::Token(verified) => Some(verified.claims()),
-            Proof::Secret(_) | Proof::Certificate(_) => None,
+            Proof::Secret(_) | Proof::Certificate(_) | Proof::Elsewhere => None,
         }
+    }
+
+    /// A caller whom a dialect's own system vouched for, for one call.
+    pub(super) const fn vouched(caller: Caller) -> Self {
+        Self { caller, proof: Proof::Elsewhere }
+    }
+
+    /// The same caller with these rights besides: what a dialect's own scopes come to.
+    pub(super) fn with_rights(mut self, rights: Rights) -> Self {
+        self.caller.rights = self.caller.rights.and(rights);
+        self
     }
 }
 
@@ -43,6 +56,63 @@ enum Proof {
     Secret(Fingerprint),
     Certificate(Fingerprint),
     Token(Verified),
+    Elsewhere,
+}
+
+/// What a request shows of who asks.
+#[derive(Clone, Debug)]
+pub(super) enum Shown {
+    /// Nothing.
+    Nothing,
+    /// More than one credential.
+    Ambiguous,
+    /// Something that is no credential of a kind that is known.
+    Unusable,
+    /// A secret, or a token.
+    Bearer(BearerToken),
+    /// A name and its secret, as HTTP Basic and API keys have them.
+    Named {
+        /// The name of a configured credential.
+        name: String,
+        /// Its secret.
+        secret: BearerToken,
+    },
+}
+
+/// Whose tokens say who asks.
+#[derive(Clone, Debug)]
+pub(super) enum Accept {
+    /// Those that some rule names.
+    Rules,
+    /// Those of every issuer: they give no right by that.
+    Every,
+    /// Those of this issuer, by its configured name, and those that some rule names.
+    Issuer(Arc<str>),
+}
+
+/// Why nobody is recognised.
+enum Wrong {
+    /// What was shown is none of ours. It may be a guess, and guesses are few.
+    Guess,
+    /// It was good once: whoever goes on showing it does not guess, and must not silence others at its address.
+    Over,
+    /// It cannot be told.
+    Otherwise(Fault),
+}
+
+impl From<Fault> for Wrong {
+    fn from(fault: Fault) -> Self {
+        if fault == Fault::Unauthenticated { Self::Guess } else { Self::Otherwise(fault) }
+    }
+}
+
+impl From<Wrong> for Fault {
+    fn from(wrong: Wrong) -> Self {
+        match wrong {
+            Wrong::Guess | Wrong::Over => Self::Unauthenticated,
+            Wrong::Otherwise(fault) => fault,
+        }
+    }
 }
 
 impl Admin {
@@ -50,76 +120,120 @@ impl Admin {
     ///
     /// # Errors
     ///
-    /// [`Fault::Ambiguous`], [`Fault::Anonymous`], [`Fault::Unauthenticated`], [`Fault::RateLimited`], and
-    /// [`Fault::Unavailable`] when an issuer or the index cannot tell.
+    /// As [`Self::recognise`].
     pub(super) async fn identify(
         &self,
         headers: &HeaderMap,
         peer: Option<&Peer>,
         own: bool,
     ) -> Result<Identity, Fault> {
-        let address = peer.map(|peer| peer.address.ip());
-        let Some(text) = bearer(headers)? else {
-            return self.by_certificate(peer).ok_or(Fault::Anonymous);
-        };
-        let token = text.and_then(BearerToken::parse);
-        // Before the limit: whoever has the secret must be able to revoke, whatever others at its address got wrong.
-        if let Some(identity) = token.as_ref().and_then(|token| self.by_secret(token, address)) {
-            return Ok(identity);
-        }
-        let per_minute = self.settings.load().failures_per_minute;
-        if let Some(wait) = self.failures.blocked(address, per_minute, self.clock.elapsed()) {
-            return Err(Fault::RateLimited(wait));
-        }
-        let identity = match token {
-            Some(token) => self.by_token(&token, own, address).await,
-            None => Err(Fault::Unauthenticated),
-        };
-        if matches!(identity, Err(Fault::Unauthenticated)) {
-            self.failures.count(address, per_minute, self.clock.elapsed());
-        }
-        identity
+        self.recognise(Shown::bearer(headers), peer, &if own { Accept::Every } else { Accept::Rules }).await
     }
 
-    fn by_secret(&self, token: &BearerToken, address: Option<IpAddr>) -> Option<Identity> {
+    /// Finds out who shows this.
+    ///
+    /// # Errors
+    ///
+    /// [`Fault::Ambiguous`], [`Fault::Anonymous`], [`Fault::Unauthenticated`], [`Fault::RateLimited`], and
+    /// [`Fault::Unavailable`] when an issuer or the index cannot tell.
+    pub(super) async fn recognise(
+        &self,
+        shown: Shown,
+        peer: Option<&Peer>,
+        accept: &Accept,
+    ) -> Result<Identity, Fault> {
+        let address = peer.map(|peer| peer.address.ip());
+        match &shown {
+            Shown::Nothing => return self.by_certificate(peer).ok_or(Fault::Anonymous),
+            Shown::Ambiguous => return Err(Fault::Ambiguous),
+            _ => {}
+        }
+        // Before the limit: whoever has the secret must be able to revoke, whatever others at its address got wrong.
+        if let Some(identity) = self.by_secret(&shown, address) {
+            return Ok(identity);
+        }
+        self.listens_to(address)?;
+        let identity = match &shown {
+            Shown::Bearer(token) => self.by_token(token, accept, address).await,
+            _ => Err(Wrong::Guess),
+        };
+        if matches!(identity, Err(Wrong::Guess)) {
+            self.count_failure(address);
+        }
+        identity.map_err(Fault::from)
+    }
+
+    /// Whether wrong credentials may still come from there: to be asked before anything is found out about one.
+    ///
+    /// # Errors
+    ///
+    /// [`Fault::RateLimited`].
+    pub(super) fn listens_to(&self, address: Option<IpAddr>) -> Result<(), Fault> {
+        let per_minute = self.settings.load().failures_per_minute;
+        self.failures
+            .blocked(address, per_minute, self.clock.elapsed())
+            .map_or(Ok(()), |wait| Err(Fault::RateLimited(wait)))
+    }
+
+    /// A wrong credential came from there.
+    pub(super) fn count_failure(&self, address: Option<IpAddr>) {
+        self.failures.count(address, self.settings.load().failures_per_minute, self.clock.elapsed());
+    }
+
+    /// Who shows the secret of a configured credential.
+    pub(super) fn by_secret(&self, shown: &Shown, address: Option<IpAddr>) -> Option<Identity> {
+        let (name, secret) = match shown {
+            Shown::Bearer(secret) => (None, secret),
+            Shown::Named { name, secret } => (Some(name), secret),
+            Shown::Nothing | Shown::Ambiguous | Shown::Unusable => return None,
+        };
         let settings = self.settings.load();
-        let shown = Fingerprint::of(token.expose().as_bytes());
+        let shown = Fingerprint::of(secret.expose().as_bytes());
         // Every one is compared, so that the time tells neither whether one fits nor which.
         let known = settings.credentials.iter().fold(None, |found, known| {
-            let same = known.sha256 == shown;
+            let same = known.sha256 == shown && name.is_none_or(|name| **name == *known.name);
             if same && found.is_none() { Some(known) } else { found }
         });
         let caller = known.map(|known| Caller { name: known.name.clone(), rights: known.rights, address });
         caller.map(|caller| Identity { caller, proof: Proof::Secret(shown) })
     }
 
-    async fn by_token(&self, token: &BearerToken, own: bool, address: Option<IpAddr>) -> Result<Identity, Fault> {
+    async fn by_token(&self, token: &BearerToken, accept: &Accept, address: Option<IpAddr>) -> Result<Identity, Wrong> {
         let settings = self.settings.load_full();
-        let accepted = if own { None } else { Some(issuers_of_rules(&settings.tokens, token)?) };
+        let accepted = match accept {
+            Accept::Every => None,
+            Accept::Rules => Some(issuers_of_rules(&settings.tokens, token)?),
+            Accept::Issuer(name) => {
+                let ruled = issuers_of_rules(&settings.tokens, token).unwrap_or_default();
+                Some(ruled.iter().chain([name]).cloned().collect())
+            }
+        };
         let verifier = self.verifier.load_full();
         let verified = verifier.verify(token, TokenKind::Access, &accepted).await;
         let verified = verified.map_err(|error| match error {
-            VerifyError::Denied(_) => Fault::Unauthenticated,
-            VerifyError::Unavailable { .. } => Fault::Unavailable("the token's issuer cannot be asked"),
+            VerifyError::Denied(Denial::Expired) => Wrong::Over,
+            VerifyError::Denied(_) => Wrong::Guess,
+            VerifyError::Unavailable { .. } => Fault::Unavailable("the token's issuer cannot be asked").into(),
         })?;
         if verified.assurance() != Assurance::Vouched {
-            return Err(Fault::Unauthenticated);
+            return Err(Wrong::Guess);
         }
-        let claims = self.control.complete(verified.claims().clone()).await?;
+        let claims = self.control.complete(verified.claims().clone()).await.map_err(Fault::from)?;
         let verified = verified.knowing(claims);
         self.control.admits(verified.claims()).map_err(|error| match error {
-            ControlError::Token(_) => Fault::Unauthenticated,
-            error => error.into(),
+            ControlError::Token(_) => Wrong::Over,
+            error => Fault::from(error).into(),
         })?;
-        let caller = self.bearer_of(verified.claims(), &settings, address);
+        let caller = self.bearer_of(verified.claims(), address);
         Ok(Identity { caller, proof: Proof::Token(verified) })
     }
 
-    fn bearer_of(&self, claims: &Claims, settings: &Settings, address: Option<IpAddr>) -> Caller {
+    /// Whoever a token speaks for that somebody vouches for, with what the rules give it.
+    pub(super) fn bearer_of(&self, claims: &Claims, address: Option<IpAddr>) -> Caller {
         let known = self.verifier.load().issuer(&claims.issuer);
         let issuer = known.map_or_else(|| claims.issuer.clone(), |facts| facts.name);
         let who = claims.user.as_deref().or(claims.client.as_deref()).unwrap_or("?");
-        let rights = rights_of(&settings.tokens, &issuer, claims);
+        let rights = rights_of(&self.settings.load().tokens, &issuer, claims);
         Caller { name: format!("{who}@{issuer}").into(), rights, address }
     }
 
@@ -136,6 +250,7 @@ impl Admin {
     pub(super) fn still(&self, identity: &Identity, right: Right) -> bool {
         let settings = self.settings.load();
         match &identity.proof {
+            Proof::Elsewhere => false,
             Proof::Secret(shown) => {
                 settings.credentials.iter().any(|known| known.sha256 == *shown && known.rights.allow(right))
             }
@@ -145,26 +260,36 @@ impl Admin {
             Proof::Token(verified) => {
                 let now = self.clock.now();
                 let in_time = verified.deadline().is_none_or(|deadline| now < deadline);
-                let rights = self.bearer_of(verified.claims(), &settings, None).rights;
+                let rights = self.bearer_of(verified.claims(), None).rights;
                 in_time && rights.allow(right) && self.control.admits(verified.claims()).is_ok()
             }
         }
     }
 }
 
-/// The text of the one bearer credential: `None` when there is none, `Some(None)` when it is of another scheme or no text.
-fn bearer(headers: &HeaderMap) -> Result<Option<Option<&str>>, Fault> {
-    let mut values = headers.get_all(AUTHORIZATION).iter();
-    let Some(value) = values.next() else { return Ok(None) };
-    if values.next().is_some() {
-        return Err(Fault::Ambiguous);
+impl Shown {
+    /// What `Authorization: Bearer` shows.
+    pub(super) fn bearer(headers: &HeaderMap) -> Self {
+        let mut values = headers.get_all(AUTHORIZATION).iter();
+        let Some(value) = values.next() else { return Self::Nothing };
+        if values.next().is_some() {
+            return Self::Ambiguous;
+        }
+        match bearer_text(value) {
+            // A list joined by commas: another party might read another member. Neither a token nor a secret holds a comma.
+            Some(text) if text.contains(',') => Self::Ambiguous,
+            text => text.and_then(BearerToken::parse).map_or(Self::Unusable, Self::Bearer),
+        }
     }
-    let Some(text) = bearer_text(value) else { return Ok(Some(None)) };
-    // A list joined by commas: another party might read another member. Neither a token nor a secret holds a comma.
-    if text.contains(',') {
-        return Err(Fault::Ambiguous);
+
+    /// A name and its secret, parted by the first colon, in base64: what HTTP Basic (RFC 7617) and API keys have behind
+    /// their scheme.
+    pub(super) fn named(base64: &str) -> Self {
+        let decoded = STANDARD.decode(base64.trim_matches(' ')).ok().and_then(|bytes| String::from_utf8(bytes).ok());
+        let pair = decoded.as_deref().and_then(|text| text.split_once(':'));
+        let named = pair.and_then(|(name, secret)| Some((name.to_owned(), BearerToken::parse(secret)?)));
+        named.map_or(Self::Unusable, |(name, secret)| Self::Named { name, secret })
     }
-    Ok(Some(Some(text)))
 }
 
 /// What follows the scheme, which is compared without case (RFC 9110 §11.1).
@@ -232,6 +357,7 @@ mod tests {
             other: [("groups".into(), ["dev".into(), "ops".into()].into())].into(),
             family: None,
             twins: Box::default(),
+            generation: None,
         }
     }
 
@@ -259,16 +385,27 @@ mod tests {
 
     #[test]
     fn two_credentials_are_refused_and_the_scheme_has_no_case() {
-        let mut headers = HeaderMap::new();
-        assert_eq!(bearer(&headers), Ok(None));
-        headers.insert(AUTHORIZATION, HeaderValue::from_static("bEARER  abc"));
-        assert_eq!(bearer(&headers), Ok(Some(Some("abc"))));
-        headers.insert(AUTHORIZATION, HeaderValue::from_static("Basic abc"));
-        assert_eq!(bearer(&headers), Ok(Some(None)));
-        headers.insert(AUTHORIZATION, HeaderValue::from_static("Bearer abc, Bearer def"));
-        assert_eq!(bearer(&headers), Err(Fault::Ambiguous));
-        headers.insert(AUTHORIZATION, HeaderValue::from_static("Bearer abc"));
-        headers.append(AUTHORIZATION, HeaderValue::from_static("Bearer abc"));
-        assert_eq!(bearer(&headers), Err(Fault::Ambiguous));
+        let shown = |values: &[&'static str]| {
+            let mut headers = HeaderMap::new();
+            values.iter().for_each(|value| _ = headers.append(AUTHORIZATION, HeaderValue::from_static(value)));
+            match Shown::bearer(&headers) {
+                Shown::Bearer(token) => token.expose().to_owned(),
+                other => format!("{other:?}"),
+            }
+        };
+        assert_eq!(shown(&[]), "Nothing");
+        assert_eq!(shown(&["bEARER  abc"]), "abc");
+        assert_eq!(shown(&["Basic abc"]), "Unusable");
+        assert_eq!(shown(&["Bearer abc, Bearer def"]), "Ambiguous");
+        assert_eq!(shown(&["Bearer abc", "Bearer abc"]), "Ambiguous");
+    }
+
+    #[test]
+    fn a_name_and_a_secret_are_parted_by_the_first_colon() {
+        let Shown::Named { name, secret } = Shown::named("b3BzOmE6Yg==") else { panic!() };
+        assert_eq!((&*name, secret.expose()), ("ops", "a:b"));
+        for wrong in ["b3Bz", "b3BzOg==", "b3BzOmE6Yg", "b3BzOmE6Yg= =", "", "///"] {
+            assert!(matches!(Shown::named(wrong), Shown::Unusable), "{wrong}");
+        }
     }
 }

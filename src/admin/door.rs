@@ -11,7 +11,7 @@ use axum::middleware::Next;
 use axum::response::{IntoResponse, Response};
 
 use crate::admin::{Admin, Fault, Identity};
-use crate::control::AuditRecord;
+use crate::control::{AuditRecord, Caller};
 use crate::domain::Right;
 use crate::net::Peer;
 
@@ -50,7 +50,10 @@ pub(super) async fn identify(State(admin): State<Arc<Admin>>, mut request: Reque
     let own = request.extensions().get::<MatchedPath>().is_some_and(|path| path.as_str().starts_with(OWN_PATHS));
     let identity = match admin.identify(request.headers(), peer.as_deref(), own).await {
         Ok(identity) => identity,
-        Err(fault) => return turn_away(&admin, fault, address, call).await,
+        Err(fault) => {
+            admin.turn_away(&fault, address, call).await;
+            return fault.into_response();
+        }
     };
     request.extensions_mut().insert(identity);
     next.run(request).await
@@ -64,27 +67,40 @@ pub(super) async fn demand(
     request: Request,
     next: Next,
 ) -> Response {
-    let Err(fault) = access.check(&identity) else { return next.run(request).await };
-    let Identity { caller, .. } = identity;
-    let call = call_name(&request);
-    admin.control.note(refusal(&admin, "authorize", &caller.name, caller.address, call, Some(fault.detail()))).await;
-    fault.into_response()
+    match admin.demand(&identity, access, call_name(&request)).await {
+        Ok(()) => next.run(request).await,
+        Err(fault) => fault.into_response(),
+    }
 }
 
-async fn turn_away(admin: &Admin, fault: Fault, address: Option<IpAddr>, call: String) -> Response {
-    let noted = match fault {
-        // Counted by the rate limit already.
-        Fault::Unauthenticated => true,
-        Fault::Anonymous | Fault::Ambiguous => {
-            let per_minute = admin.settings.load().failures_per_minute;
-            admin.anonymous.admit(address, per_minute, admin.clock.elapsed())
-        }
-        _ => false,
-    };
-    if noted {
-        admin.control.note(refusal(admin, "authenticate", "-", address, call, Some(fault.detail()))).await;
+impl Admin {
+    /// Refuses a caller who lacks what a call demands, and writes that to the audit trail.
+    pub(super) async fn demand(&self, identity: &Identity, access: Access, call: String) -> Result<(), Fault> {
+        let Err(fault) = access.check(identity) else { return Ok(()) };
+        let Identity { caller, .. } = identity;
+        self.control.note(refusal(self, "authorize", &caller.name, caller.address, call, Some(fault.detail()))).await;
+        Err(fault)
     }
-    fault.into_response()
+
+    /// Writes to the audit trail that a call was not for this caller, for a reason that is no right.
+    pub(super) async fn refuse_to(&self, caller: &Caller, call: &str, why: &str) {
+        let (call, why) = (call.to_owned(), Some(why.to_owned()));
+        self.control.note(refusal(self, "authorize", &caller.name, caller.address, call, why)).await;
+    }
+
+    /// Writes to the audit trail that somebody was turned away who did not say who it is, or not so that it counts.
+    pub(super) async fn turn_away(&self, fault: &Fault, address: Option<IpAddr>, call: String) {
+        let per_minute = self.settings.load().failures_per_minute;
+        // Apart, so that nobody can ask nameless until nothing wrong is written down any more.
+        let noted = match fault {
+            Fault::Unauthenticated => self.unknown.admit(address, per_minute, self.clock.elapsed()),
+            Fault::Anonymous | Fault::Ambiguous => self.anonymous.admit(address, per_minute, self.clock.elapsed()),
+            _ => false,
+        };
+        if noted {
+            self.control.note(refusal(self, "authenticate", "-", address, call, Some(fault.detail()))).await;
+        }
+    }
 }
 
 fn refusal(

@@ -53,7 +53,8 @@ pub(super) fn media_type(headers: &HeaderMap, accepted: &[&'static str]) -> Resu
     Ok(())
 }
 
-async fn whole(body: Body) -> Result<Bytes, Fault> {
+/// The whole of a body, within its bounds of size and time.
+pub(super) async fn whole(body: Body) -> Result<Bytes, Fault> {
     let collected = tokio::time::timeout(BODY_PATIENCE, Limited::new(body, MAX_JSON_BYTES).collect()).await;
     match collected.map_err(|_| Fault::Timeout)? {
         Ok(collected) => Ok(collected.to_bytes()),

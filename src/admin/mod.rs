@@ -5,14 +5,13 @@
 //! knowledge of which paths exist. Every body, stream, queue and wait has a bound; a token that came in never goes out.
 //!
 //! What a call goes through, outermost first: `answer` (headers, metrics), `door` (who asks, may they), the call.
-//! A dialect is one more module beside `native` with a router of its own and its own words for a `Fault`.
+//! A dialect is one more module beside `native` with a router of its own and its own words for a `Fault`; see `dialect`.
 
 use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
 
 use arc_swap::ArcSwap;
-use axum::Router;
 use tokio::sync::{Semaphore, watch};
 
 use crate::clock::SharedClock;
@@ -22,18 +21,26 @@ use crate::telemetry::Metrics;
 use crate::verify::Verifier;
 
 mod answer;
+pub mod bluesky;
 mod caller;
+mod dialect;
 mod door;
+pub mod elasticsearch;
 mod extract;
 mod fault;
 mod limiter;
 mod native;
+pub mod onezone;
+pub mod privx;
+mod services;
 mod settings;
 #[cfg(test)]
 mod tests;
 
 pub use caller::Identity;
+pub use dialect::{Dialects, Mount};
 pub use fault::{Fault, Problem};
+pub use services::Services;
 pub use settings::{Certificate, Credential, Fingerprint, InvalidFingerprint, Settings, TokenRule};
 
 /// Event streams open at once; the next is told to come back.
@@ -102,6 +109,7 @@ pub struct Admin {
     settings: ArcSwap<Settings>,
     failures: limiter::Limiter,
     anonymous: limiter::Limiter,
+    unknown: limiter::Limiter,
     streams: Arc<Semaphore>,
     bulks: Arc<Semaphore>,
     closing: watch::Sender<bool>,
@@ -123,6 +131,7 @@ impl Admin {
             settings: ArcSwap::from_pointee(settings),
             failures: limiter::Limiter::default(),
             anonymous: limiter::Limiter::default(),
+            unknown: limiter::Limiter::default(),
             streams: Arc::new(Semaphore::new(MAX_STREAMS)),
             bulks: Arc::new(Semaphore::new(MAX_BULKS)),
             closing: watch::Sender::new(false),
@@ -146,9 +155,4 @@ impl fmt::Debug for Admin {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Admin").field("settings", &self.settings.load()).finish_non_exhaustive()
     }
-}
-
-/// The router of the admin listener. Every request must carry its `Arc<Peer>` in its extensions.
-pub fn router(admin: Arc<Admin>) -> Router {
-    answer::around(native::router(&admin), &admin).with_state(admin)
 }

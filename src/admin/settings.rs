@@ -9,6 +9,7 @@ use std::sync::Arc;
 use aws_lc_rs::constant_time::verify_slices_are_equal;
 use aws_lc_rs::digest::{SHA256, digest};
 
+use crate::admin::Dialects;
 use crate::domain::Rights;
 
 /// What the admin side needs to know. The `Default` knows no caller, so it serves health and nothing else.
@@ -28,6 +29,8 @@ pub struct Settings {
     pub version: Arc<str>,
     /// The kind of store, as its URL's scheme names it: `sqlite`, `memory`…
     pub store: Arc<str>,
+    /// Whose APIs are spoken beside our own.
+    pub dialects: Dialects,
 }
 
 impl Default for Settings {
@@ -40,6 +43,7 @@ impl Default for Settings {
             replica: Arc::from("portcullis"),
             version: Arc::from(env!("CARGO_PKG_VERSION")),
             store: Arc::from("sqlite"),
+            dialects: Dialects::default(),
         }
     }
 }

@@ -74,6 +74,9 @@ struct ClaimsView {
     client: Option<String>,
     /// `kid` of the header.
     key_id: Option<String>,
+    /// Of a temporary token, its generation.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    generation: Option<u64>,
     /// `iat`.
     issued_at: Option<u64>,
     /// `exp`.
@@ -155,6 +158,7 @@ impl From<&Claims> for ClaimsView {
             username: text(&claims.username),
             client: text(&claims.client),
             key_id: text(&claims.key_id),
+            generation: claims.generation,
             issued_at: claims.issued_at.map(Timestamp::as_secs),
             expires_at: claims.expires_at.map(Timestamp::as_secs),
             scopes: texts(&claims.scopes),

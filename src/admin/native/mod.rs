@@ -24,6 +24,7 @@ mod lines;
 mod me;
 mod openapi;
 mod paging;
+mod password;
 mod revocations;
 mod search;
 mod sessions;
@@ -54,8 +55,10 @@ fn calls(admin: &Arc<Admin>) -> Calls {
     let calls = sessions::calls(calls);
     let calls = users::calls(calls);
     let calls = me::calls(calls);
+    let calls = password::calls(calls);
     let calls = status::calls(calls);
     let calls = audit::calls(calls);
+    let calls = calls.add(openapi::__path_serve_dialect, Access::Any, openapi::serve_dialect);
     events::calls(calls)
 }
 

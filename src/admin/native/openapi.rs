@@ -4,6 +4,7 @@
 use std::future::ready;
 
 use axum::body::Bytes;
+use axum::extract::Path;
 use axum::handler::Handler;
 use axum::http::header::CONTENT_TYPE;
 use axum::response::{IntoResponse, Response};
@@ -15,9 +16,9 @@ use utoipa::openapi::{Content, HttpMethod, Ref, ResponseBuilder};
 
 use crate::admin::door::Access;
 use crate::admin::native::{
-    Registered, audit, bulk, check, events, health, invalidate, me, revocations, sessions, status, users,
+    Registered, audit, bulk, check, events, health, invalidate, me, password, revocations, sessions, status, users,
 };
-use crate::admin::{Admin, Problem};
+use crate::admin::{Admin, Fault, Problem, bluesky, elasticsearch, onezone, privx};
 
 #[derive(OpenApi)]
 #[openapi(
@@ -26,8 +27,8 @@ use crate::admin::{Admin, Problem};
     paths(
         revocations::create, revocations::list, revocations::show, revocations::lift, bulk::import, bulk::export,
         invalidate::invalidate, check::check, sessions::list, sessions::show, sessions::end, users::list, users::end,
-        me::list, me::end, me::end_all, status::status, status::metrics, audit::trail, events::events,
-        health::alive, health::ready, serve,
+        me::list, me::end, me::end_all, password::create, status::status, status::metrics, audit::trail, events::events,
+        health::alive, health::ready, serve, serve_dialect,
     ),
     components(schemas(Problem)),
     security(("credential" = []), ("certificate" = [])),
@@ -107,4 +108,20 @@ pub(super) fn handler(document: &utoipa::openapi::OpenApi) -> impl Handler<((),)
 
 fn json(text: Bytes) -> Response {
     ([(CONTENT_TYPE, "application/json")], text).into_response()
+}
+
+/// The document of one dialect, mounted or not
+#[utoipa::path(get, path = "/v1/openapi/{dialect}", tag = "status",
+    params(("dialect" = String, Path, description = "`elasticsearch.json`, `privx.json`, `onezone.json`, `bluesky.json`")),
+    responses((status = 200, description = "The OpenAPI document", content_type = "application/json", body = Object),
+        (status = 404, description = "No dialect has that name", body = Problem, content_type = "application/problem+json")))]
+pub(super) async fn serve_dialect(Path(name): Path<String>) -> Result<Response, Fault> {
+    let document = match &*name {
+        "elasticsearch.json" => elasticsearch::openapi(),
+        "privx.json" => privx::openapi(),
+        "onezone.json" => onezone::openapi(),
+        "bluesky.json" => bluesky::openapi(),
+        _ => return Err(Fault::NotFound("no dialect has that name".to_owned())),
+    };
+    Ok(json(document.to_json().unwrap_or_default().into()))
 }

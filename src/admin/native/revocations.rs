@@ -210,8 +210,8 @@ struct ListParameters {
     /// How many: 1 to 1000.
     #[param(example = 100)]
     limit: Option<u32>,
-    /// `issuer`, `token_id`, `token_sha256`, `session`, `user`, `username`, `client`, `key_id`, `claim:NAME`: only
-    /// revocations whose selector asks for this value.
+    /// `issuer`, `token_id`, `token_sha256`, `session`, `user`, `temporary`, `username`, `client`, `key_id`,
+    /// `claim:NAME`: only revocations whose selector asks for this value.
     #[serde(flatten)]
     #[param(style = Form, explode, value_type = BTreeMap<String, String>)]
     selector: BTreeMap<String, String>,
@@ -228,8 +228,8 @@ struct RevocationPage {
 
 impl ListParameters {
     fn into_query(self, now: Timestamp) -> Result<RevocationQuery, Fault> {
-        const NAMES: [&str; 8] =
-            ["issuer", "token_id", "token_sha256", "session", "user", "username", "client", "key_id"];
+        const NAMES: [&str; 9] =
+            ["issuer", "token_id", "token_sha256", "session", "user", "temporary", "username", "client", "key_id"];
         let known =
             |name: &str| NAMES.contains(&name) || name.strip_prefix("claim:").is_some_and(|rest| !rest.is_empty());
         if let Some(unknown) = self.selector.keys().find(|name| !known(name)) {

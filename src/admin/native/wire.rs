@@ -20,13 +20,14 @@ use crate::domain::{
 #[serde(deny_unknown_fields)]
 #[schema(example = json!({"selector": {"issuer": "main", "user": "alice"}, "reason": "laptop stolen"}))]
 pub(in crate::admin) struct RevokeBody {
-    /// Claims that must all match: `issuer`, `token_id`, `token_sha256`, `session`, `user`, `username`, `client`, `key_id`,
-    /// `claim:NAME`. Or `token` alone: that very token.
+    /// Claims that must all match: `issuer`, `token_id`, `token_sha256`, `session`, `user`, `temporary`, `username`, `client`,
+    /// `key_id`, `claim:NAME`. Or `token` alone: that very token.
     #[schema(value_type = BTreeMap<String, String>, example = json!({"issuer": "main", "session": "08a5…"}))]
     selector: SelectorBody,
     /// Which kinds of token die. Default: `access` and `refresh`; of a token, its own kind.
     kinds: Option<Vec<Kind>>,
-    /// The last second whose tokens die. Default: now, moved on by how far the issuer's clock runs ahead.
+    /// The last second whose tokens die. Default: now, moved on by how far the issuer's clock runs ahead. With `temporary` in
+    /// the selector, the last generation that dies, and there is no default.
     #[schema(example = 1_790_000_000_u64)]
     cutoff: Option<u64>,
     /// A ban: no cut-off, until it is lifted or expires.
@@ -164,7 +165,8 @@ pub(super) struct RevocationView {
     pub selector: BTreeMap<String, String>,
     /// Which kinds of token it kills.
     pub kinds: Vec<Kind>,
-    /// The last second whose tokens it kills; null when it knows none.
+    /// The last second whose tokens it kills, or the last generation where the selector asks for `temporary`; null when it
+    /// knows none.
     pub cutoff: Option<u64>,
     /// Whether it kills whenever a token was issued.
     pub absolute: bool,
@@ -182,7 +184,8 @@ pub(super) struct RevocationView {
     pub position: u64,
     /// Whether it still refuses tokens.
     pub state: State,
-    /// The selector of the wider revocation that named this one, and is lifted together with it.
+    /// The selector of the wider revocation that named this one, and is lifted together with it; or, with the token's id and
+    /// its owner's, that the owner asked for it in no right but that.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub named_for: Option<BTreeMap<String, String>>,
     /// The revocation that says all it said.

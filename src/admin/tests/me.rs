@@ -157,3 +157,24 @@ async fn what_is_no_users_own_token_has_no_sessions_of_its_own() {
     let trail: Value = rig.json("auditor", "/v1/audit?action=authorize").await;
     assert_eq!(trail["items"].as_array().unwrap().len(), 4, "{trail}");
 }
+
+#[tokio::test]
+async fn a_user_gets_a_password_for_the_own_session() {
+    let idp = Idp::new();
+    let rig = rig(&idp).await;
+    let answer = rig.post(&alice(&idp), "/v1/me/session-password", "").await;
+    let given: Value = serde_json::from_str(&answer.text).unwrap();
+    assert_eq!((answer.status.as_u16(), &given["username"]), (201, &json!("alice")), "{}", answer.text);
+    assert_eq!(answer.headers.get("cache-control").unwrap(), "no-store");
+    assert!(given["password"].as_str().unwrap().len() == 48 && given["expires_at"].as_u64().unwrap() > START);
+    let trail = rig.json("auditor", "/v1/audit?action=session_password").await;
+    assert_eq!((&trail["items"][0]["actor"], &trail["items"][0]["result"]), (&json!("alice@main"), &json!("created")));
+    assert!(!trail.to_string().contains(given["password"].as_str().unwrap()));
+
+    let nameless = idp.token(json!({"sub": "alice", "jti": "t7"}));
+    assert_eq!(rig.post(&nameless, "/v1/me/session-password", "").await.status, 400, "it names no session");
+    assert_eq!(rig.post("admin", "/v1/me/session-password", "").await.status, 403, "a credential is no user");
+    assert_eq!(rig.post("", "/v1/me/session-password", "").await.status, 401);
+    assert_eq!(rig.delete(&alice(&idp), "/v1/me/sessions/s1").await.0, 201);
+    assert_eq!(rig.post(&alice(&idp), "/v1/me/session-password", "").await.status, 401, "the session has ended");
+}

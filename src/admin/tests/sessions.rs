@@ -168,6 +168,7 @@ async fn the_tokens_of_a_session_are_shown_by_their_identity() {
         kind: TokenKind::Refresh,
         issued_at: Some(Timestamp::from_secs(START)),
         expires_at: Some(Timestamp::from_secs(START + u64::from(n))),
+        generation: None,
     };
     let tokens = vec![token(Some("t1"), 9), token(None, 0)];
     let lesson = Lesson { session: session(ISS, "s1", "alice"), family: "f".into(), tokens, redeemed: None };

@@ -86,6 +86,20 @@ async fn a_token_that_is_no_good_is_a_wrong_credential() {
 }
 
 #[tokio::test]
+async fn who_goes_on_showing_a_token_that_is_over_silences_nobody() {
+    let idp = Idp::new();
+    let rig = idp.rig().await;
+    let over = idp.token(json!({"groups": ["auditors"], "exp": START - 60}));
+    let revoked = idp.token(json!({"groups": ["auditors"], "sub": "gone", "jti": "t2"}));
+    assert_eq!(rig.revoke(json!({"selector": {"issuer": "main", "user": "gone"}})).await.0, 201);
+    for _ in 0..20 {
+        assert_eq!(rig.get(&over, "/v1/audit").await.status, 401);
+        assert_eq!(rig.get(&revoked, "/v1/audit").await.status, 401);
+    }
+    assert_eq!(rig.get(&idp.token(json!({"groups": ["auditors"]})), "/v1/audit").await.status, 200);
+}
+
+#[tokio::test]
 async fn a_revoked_token_opens_nothing_and_its_stream_ends() {
     let idp = Idp::new();
     let rig = idp.rig().await;

@@ -16,7 +16,7 @@
 //! |---|---|---|
 //! | 5 | [`app`], [`cli`], [`config`] | build every part from its settings, run, reload, drain; the commands; the file |
 //! | 4 | [`gateway`] | a request: route, strip, ask, forward, answer |
-//! |   | [`admin`] | the admin API: who asks, what they may, wire types in and out |
+//! |   | [`admin`] | the admin API and four foreign ones: who asks, what they may, wire types in and out |
 //! | 3 | [`admission`] | who may pass: where tokens hide in a request, what a route demands, the verdict |
 //! |   | [`control`] | who may change what: revoke, lift, check, audit |
 //! | 2 | [`sync`] | follows the log into the index, and is the index's only writer; has cut what it kills |
@@ -45,12 +45,12 @@
 //!    sees it.
 //! 7. What a token endpoint hands out is written down before it goes out, so that no token exists whose session is unknown.
 //! 8. A token's text is never stored, logged, or shown by `Debug`; a digest stands for it. An answer that is kept for whoever
-//!    asks again is sealed with a key that only the refresh token yields.
+//!    asks again is sealed with a key that only the refresh token yields. A session password is kept as a salted digest.
 //!
 //! # Absent on purpose
 //!
 //! - No Bloom filter and no capacity-bounded set holds revocations: what forgets or guesses cannot be exact.
-//! - No CORS, no cookies, no browser sign-in: portcullis checks tokens, others issue them.
+//! - No CORS (but where Onezone's clients have it), no cookies, no browser sign-in: portcullis checks tokens, others issue them.
 //! - No `h2c` upgrade from HTTP/1.1, no CONNECT proxying, no repair of ambiguous framing: refused, not mended.
 //! - No outbound call to a URL that a token names.
 

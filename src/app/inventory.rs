@@ -6,7 +6,7 @@ use std::time::Duration;
 use crate::clock::SharedClock;
 use crate::config::Settings;
 use crate::control::Control;
-use crate::sessions::{Bindings, Book, Learner, Limits, Tracker};
+use crate::sessions::{Bindings, Book, Learner, Limits, Passwords, Tracker};
 use crate::store::{SharedSessions, StoreError};
 use crate::telemetry::Metrics;
 
@@ -16,6 +16,7 @@ pub(super) struct Inventory {
     pub(super) bindings: Arc<Bindings>,
     pub(super) book: Arc<Book>,
     pub(super) tracker: Arc<Tracker>,
+    pub(super) passwords: Arc<Passwords>,
     limits: Arc<Limits>,
     learner: Learner,
 }
@@ -38,12 +39,15 @@ impl Inventory {
         let book = Book::new(table.clone(), bindings.clone(), control.clone(), limits.clone(), clock.clone());
         let (tracker, sightings) = Tracker::new(&settings.sessions, metrics.clone());
         let learner = Learner::start(sightings, table.clone(), clock.clone(), Some(limits.clone()));
-        Ok(Self { bindings, book, tracker, limits, learner })
+        let passwords = control.passwords().clone();
+        passwords.configure(settings.session_passwords);
+        Ok(Self { bindings, book, tracker, passwords, limits, learner })
     }
 
     /// Takes over other settings.
     pub(super) fn configure(&self, settings: &Settings) {
         self.tracker.configure(&settings.sessions);
+        self.passwords.configure(settings.session_passwords);
         self.limits.configure(settings.session_limits.iter().cloned().collect());
     }
 

@@ -10,31 +10,28 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use arc_swap::ArcSwap;
-use async_trait::async_trait;
-use hyper::Method;
 use hyper::service::service_fn;
-use hyper_util::service::TowerToHyperService;
 use tokio::sync::watch;
 use tokio::task::JoinSet;
 
-use crate::admin::{self, Admin, Place, Readiness, RouteCheck, RouteVerdict};
-use crate::admission::{self, Auth, Gate, Policy};
+use crate::admin::{self, Admin};
+use crate::admission::{self, Gate};
+use crate::app::current::{CurrentGateway, CurrentVerifier, Dialects, Draining};
 use crate::app::inventory::Inventory;
 use crate::clock::{SharedClock, SystemClock};
 use crate::config::Settings;
-use crate::control::{self, Control, Tokens};
-use crate::domain::{BearerToken, Claims, Denial, Revocation, TokenKind};
+use crate::control::{self, Control};
 use crate::gateway::{self, Gateway, GatewayError};
 use crate::index::Index;
 use crate::live::Live;
 use crate::net::client::{self, Client};
 use crate::net::{Drain, Handle, ListenError, Server};
-use crate::sessions::Bindings;
 use crate::store::{Store, StoreError};
 use crate::sync::{self, Follower};
 use crate::telemetry::{Metrics, Subscriber};
-use crate::verify::{Fetch, IssuerFacts, IssuerSettings, Verifier, VerifierError, VerifyError};
+use crate::verify::{Fetch, IssuerSettings, Verifier, VerifierError};
 
+mod current;
 mod inventory;
 #[cfg(test)]
 mod tests;
@@ -74,7 +71,7 @@ pub struct App {
     inventory: Inventory,
     verifier: Arc<CurrentVerifier>,
     gateway: Arc<CurrentGateway>,
-    admin: Arc<Admin>,
+    admin: Arc<admin::Services>,
     proxy: Listener,
     admin_listener: Listener,
     tunnels_closing: watch::Sender<bool>,
@@ -95,6 +92,7 @@ struct Built {
     inventory: Inventory,
     gateway: Arc<CurrentGateway>,
     control: Arc<Control>,
+    dialects: Arc<Dialects>,
     servers: (Server, Server),
     tunnels_closing: watch::Sender<bool>,
 }
@@ -109,11 +107,13 @@ impl Core {
         let control = Control::new(store, seen, verifier.clone(), clock.clone(), control_settings);
         let inventory = Inventory::start(settings, &store.sessions, &control, clock, metrics).await?;
         let (tunnels_closing, closing) = watch::channel(false);
+        let dialects = Arc::new(Dialects::default());
         let parts = gateway::Parts {
-            gate: gate(settings, index, &verifier.0.load_full(), &inventory.bindings),
+            gate: gate(settings, index, &verifier.0.load_full(), &inventory),
             live: live.clone(),
             book: inventory.book.clone(),
             tracker: inventory.tracker.clone(),
+            local: dialects.clone(),
             metrics: metrics.clone(),
             clock: clock.clone(),
             closing,
@@ -121,7 +121,7 @@ impl Core {
         match Gateway::new(settings.gateway.clone(), parts) {
             Ok(gateway) => {
                 let gateway = CurrentGateway { gateway: ArcSwap::new(gateway), verifier: verifier.clone() };
-                Ok(Built { inventory, gateway: Arc::new(gateway), control, servers, tunnels_closing })
+                Ok(Built { inventory, gateway: Arc::new(gateway), control, dialects, servers, tunnels_closing })
             }
             Err(error) => {
                 inventory.stop().await;
@@ -177,7 +177,7 @@ impl App {
         (settings, subscriber): (Settings, Option<Subscriber>),
         (store, follower): (Store, Follower),
     ) -> Self {
-        let Built { inventory, gateway, control, servers, tunnels_closing } = built;
+        let Built { inventory, gateway, control, dialects, servers, tunnels_closing } = built;
         let [proxy, admin_listener] = [Listener::of(&servers.0), Listener::of(&servers.1)];
         let parts = admin::Parts {
             control,
@@ -187,7 +187,8 @@ impl App {
             readiness: Arc::new(Draining(proxy.drain.clone())),
             routes: Some(gateway.clone()),
         };
-        let admin = Admin::new(parts, admin_settings(&settings));
+        let admin = admin::Services::new(Admin::new(parts, admin_settings(&settings)));
+        dialects.speak(admin.clone());
         let mut app = Self {
             settings: Mutex::new(settings),
             metrics: core.metrics,
@@ -215,7 +216,11 @@ impl App {
             async move { Ok::<_, Infallible>(gateway.call(request).await) }
         });
         self.servers.spawn(proxy.run(service, self.proxy.drain.clone()));
-        let service = TowerToHyperService::new(admin::router(self.admin.clone()));
+        let services = self.admin.clone();
+        let service = service_fn(move |request| {
+            let services = services.clone();
+            async move { Ok::<_, Infallible>(services.on_admin(request).await) }
+        });
         self.servers.spawn(admin.run(service, self.admin_listener.drain.clone()));
     }
 
@@ -254,7 +259,7 @@ impl App {
         let proxy = self.proxy.handle.prepare(settings.proxy.clone())?;
         let admin_listener = self.admin_listener.handle.prepare(settings.admin_listener.clone())?;
         let verifier = Arc::new(self.verifier.0.load().succeed(settings.verify.clone(), &caller_of)?);
-        let gate = gate(&settings, &self.index, &verifier, &self.inventory.bindings);
+        let gate = gate(&settings, &self.index, &verifier, &self.inventory);
         let gateway = self.gateway.gateway.load().succeed(settings.gateway.clone(), gate)?;
         // From here on nothing can fail.
         self.verifier.0.store(verifier.clone());
@@ -303,12 +308,12 @@ fn caller_of(issuer: &IssuerSettings) -> Result<Arc<dyn Fetch>, Box<dyn std::err
     Ok(Arc::new(Client::new(&settings)?))
 }
 
-fn gate(settings: &Settings, index: &Arc<Index>, verifier: &Arc<Verifier>, bindings: &Arc<Bindings>) -> Arc<Gate> {
+fn gate(settings: &Settings, index: &Arc<Index>, verifier: &Arc<Verifier>, inventory: &Inventory) -> Arc<Gate> {
     let admission = admission::Settings { when_stale: settings.staleness.then };
     let gate = Gate::new(admission, index.clone(), verifier.clone());
     let taught: Vec<_> = settings.verify.issuers.iter().filter(|issuer| issuer.has_token_endpoints).collect();
     let taught = taught.into_iter().map(|issuer| issuer.issuer.clone()).collect();
-    Arc::new(gate.learning(bindings.clone(), taught))
+    Arc::new(gate.learning(inventory.bindings.clone(), taught).taking(inventory.passwords.clone()))
 }
 
 /// The follower, which tells the verifier of what changed, so that no introspection answer outlives a revocation.
@@ -363,78 +368,4 @@ fn keep_fixed(settings: &mut Settings, current: &Settings) -> Vec<&'static str> 
     settings.staleness.max = current.staleness.max;
     settings.sessions.queue = current.sessions.queue;
     restart
-}
-
-/// The verifier of the configuration in force, for parts that outlive a reload.
-#[derive(Debug)]
-struct CurrentVerifier(ArcSwap<Verifier>);
-
-#[async_trait]
-impl Tokens for CurrentVerifier {
-    async fn read(&self, token: &BearerToken) -> Result<Claims, Denial> {
-        self.0.load_full().read(token).await
-    }
-
-    async fn verify(&self, token: &BearerToken, kind: TokenKind) -> Result<Arc<Claims>, VerifyError> {
-        let verified = self.0.load_full().verify(token, kind, &None).await?;
-        Ok(verified.claims().clone())
-    }
-
-    fn issuer(&self, name_or_iss: &str) -> Option<IssuerFacts> {
-        self.0.load().issuer(name_or_iss)
-    }
-
-    fn issuers(&self) -> Vec<IssuerFacts> {
-        self.0.load().issuers()
-    }
-
-    fn would_kill(&self, revocation: &Revocation) -> usize {
-        self.0.load().would_kill(revocation)
-    }
-}
-
-/// The gateway of the configuration in force.
-#[derive(Debug)]
-struct CurrentGateway {
-    gateway: ArcSwap<Gateway>,
-    verifier: Arc<CurrentVerifier>,
-}
-
-impl RouteCheck for CurrentGateway {
-    fn judge(&self, place: &Place, claims: &Claims) -> Option<RouteVerdict> {
-        let gateway = self.gateway.load();
-        let (name, policy) = match &place.route {
-            Some(route) => gateway.demands_of(route)?,
-            None => {
-                let method = place.method.as_deref().unwrap_or("GET");
-                let method = Method::from_bytes(method.as_bytes()).ok()?;
-                gateway.demands_at(place.host.as_deref(), place.path.as_deref().unwrap_or("/"), &method)?
-            }
-        };
-        Some(RouteVerdict { route: name.to_string(), denial: self.lacking(claims, &policy) })
-    }
-}
-
-impl CurrentGateway {
-    /// What a route demands and a good token lacks.
-    fn lacking(&self, claims: &Claims, policy: &Policy) -> Option<Denial> {
-        let issuer = self.verifier.issuer(&claims.issuer).map_or_else(|| claims.issuer.clone(), |facts| facts.name);
-        if policy.auth == Auth::None {
-            return None;
-        }
-        if policy.accepted.as_ref().is_some_and(|accepted| !accepted.contains(&issuer)) {
-            return Some(Denial::UnknownIssuer);
-        }
-        let scoped = policy.scopes.iter().all(|scope| claims.scopes.contains(scope));
-        (!scoped).then_some(Denial::Scope)
-    }
-}
-
-/// Not ready while the proxy drains, so that nobody sends more.
-struct Draining(Drain);
-
-impl Readiness for Draining {
-    fn obstacles(&self) -> Vec<String> {
-        if self.0.is_draining() { vec!["it is draining".to_owned()] } else { Vec::new() }
-    }
 }

@@ -7,6 +7,7 @@
 mod admin;
 mod cache;
 mod demands;
+mod dialects;
 mod faults;
 mod issuers;
 mod listener;

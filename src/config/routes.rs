@@ -7,6 +7,7 @@ use toml::de::DeValue;
 use super::demands;
 use super::issuers::Issuers;
 use super::table::{Node, Read, Table};
+use crate::domain::Dialect;
 use crate::gateway::{HostPattern, IdentityHeaders, RoutePath, RouteSettings, UpstreamUrl};
 
 /// What must not be the same in two routes.
@@ -45,7 +46,8 @@ fn settle(table: &mut Table<'_>, issuers: &Issuers, taken: &mut Taken) -> Option
     if upstreams.as_ref().is_some_and(Vec::is_empty) {
         table.fault("upstreams", "must name one at least");
     }
-    let policy = demands::settle(table, issuers);
+    let dialect = table.or("dialect", Dialect::OAuth2);
+    let policy = demands::settle(table, issuers, dialect);
     let upgrades = upgrades(table);
     let identity_headers = identity_headers(table);
     let cut_on_expiry = table.or("cut_on_expiry", true);
@@ -59,6 +61,7 @@ fn settle(table: &mut Table<'_>, issuers: &Issuers, taken: &mut Taken) -> Option
         upgrades,
         identity_headers,
         cut_on_expiry,
+        dialect,
     })
 }
 

@@ -7,9 +7,10 @@ use std::time::Duration;
 use super::issuers::Issuers;
 use super::store::Staleness;
 use super::table::Table;
-use super::{admin, cache, issuers, listener, log, routes, sessions, store, token_endpoints, upstream};
+use super::{admin, cache, dialects, issuers, listener, log, routes, sessions, store, token_endpoints, upstream};
 use crate::gateway;
 use crate::net;
+use crate::sessions::PasswordSettings;
 use crate::store::Backend;
 use crate::telemetry;
 use crate::verify;
@@ -37,6 +38,8 @@ pub struct Settings {
     pub sessions: crate::sessions::Settings,
     /// How many sessions a user may have at an issuer, by its `iss`; the oldest ends. No entry: any number.
     pub session_limits: Vec<(Arc<str>, u32)>,
+    /// How long session passwords are good.
+    pub session_passwords: PasswordSettings,
     /// The log.
     pub log: telemetry::Settings,
     /// What is allowed, but ought to be known.
@@ -49,12 +52,16 @@ pub(super) fn settle(root: &mut Table<'_>) -> Option<Settings> {
     let issuers = issuers::settle_all(root);
     let admin =
         root.section("admin", |table| Some((listener::settle_admin(table), admin::settle(table, &issuers.names))));
+    let dialects = root.section("dialects", |table| dialects::settle(table, &issuers));
     let store = root.section("store", store::settle);
     let cache = root.section("cache", cache::settle);
     let log = root.section("log", log::settle);
     let upstream = root.section("upstream", upstream::settle);
     let sessions = root.section("sessions", sessions::settle);
     let (routes, all) = routes::settle_all(root, &issuers);
+    if let Some(dialects) = &dialects {
+        token_endpoints::judge_places(root, &issuers.endpoints, dialects);
+    }
     let endpoint_warnings = token_endpoints::judge(root, &issuers.endpoints, all.then_some(&*routes));
     if !root.was_given("routes") {
         root.fault("routes", "is missing: without a route every request is answered 404");
@@ -63,6 +70,8 @@ pub(super) fn settle(root: &mut Table<'_>) -> Option<Settings> {
     refuse_one_address(root, proxy.listener.listen, admin_listener.listen);
     let (log, access_log) = log?;
     let (store, staleness) = store?;
+    admin.dialects = dialects?;
+    let session_passwords = session_passwords(&admin.dialects);
     admin.store = scheme(&store.backend).into();
     let mut warnings = warnings(&issuers, &admin_listener, &admin);
     warnings.extend(endpoint_warnings);
@@ -85,9 +94,16 @@ pub(super) fn settle(root: &mut Table<'_>) -> Option<Settings> {
         verify: verify::Settings { issuers: issuers.settled, cache: cache? },
         sessions: sessions?,
         session_limits: issuers.session_limits,
+        session_passwords,
         log,
         warnings,
     })
+}
+
+/// Passwords are given without PrivX's dialect too; what it says of them holds for all.
+fn session_passwords(dialects: &crate::admin::Dialects) -> PasswordSettings {
+    let usual = PasswordSettings::default();
+    dialects.privx.as_ref().map_or(usual, |privx| PasswordSettings { ttl: privx.session_password_ttl })
 }
 
 /// The kind of store, as its URL's scheme names it.
@@ -113,6 +129,11 @@ fn warnings(issuers: &Issuers, listener: &net::Settings, admin: &crate::admin::S
     }
     if admin.credentials.is_empty() && admin.certificates.is_empty() && admin.tokens.is_empty() {
         warnings.push("admin: nobody may call it, so nothing can be revoked".to_owned());
+    }
+    if admin.dialects.onezone.as_ref().is_some_and(|onezone| onezone.upstream.is_none()) {
+        let counted = "upstream is not set, so generations are counted here: whoever hands out temporary tokens must read \
+            them here";
+        warnings.push(format!("dialects.onezone: {counted}"));
     }
     if issuers.names.is_empty() {
         warnings.push("issuers: there is none, so no token passes".to_owned());

@@ -4,9 +4,11 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use super::dialects::Prefix;
 use super::range::MINUTE;
 use super::table::{Node, Read, Spot, Table};
 use super::value::{Several, choice};
+use crate::admin::Dialects;
 use crate::admission::Auth;
 use crate::domain::{SessionType, TokenForm};
 use crate::gateway::RouteSettings;
@@ -28,6 +30,7 @@ pub(super) fn settle(table: &mut Table<'_>, issuer: &Arc<str>, name: &Arc<str>) 
         None => Some(Preset::default()),
     };
     let path = table.optional::<EndpointPath>("path");
+    let prefix = table.optional::<Prefix>("prefix");
     let told = Told::read(table);
     let mut endpoints = match (preset?, path) {
         (preset, Some(path)) => vec![preset.endpoint(issuer.clone(), name.clone(), path)],
@@ -36,6 +39,12 @@ pub(super) fn settle(table: &mut Table<'_>, issuer: &Arc<str>, name: &Arc<str>) 
     };
     if endpoints.is_empty() {
         table.fault("path", "is missing");
+    }
+    if prefix.is_some() && table.was_given("path") {
+        table.fault("prefix", "is for the paths that a preset knows; write it into path");
+    }
+    for endpoint in &mut endpoints {
+        put_below(table, endpoint, prefix.as_ref());
     }
     for endpoint in &mut endpoints {
         told.put_into(endpoint, table.was_given("path"));
@@ -46,6 +55,31 @@ pub(super) fn settle(table: &mut Table<'_>, issuer: &Arc<str>, name: &Arc<str>) 
     }
     let spot = table.spot("path");
     Some(endpoints.into_iter().map(|endpoint| Placed { endpoint, spot: spot.clone() }).collect())
+}
+
+fn put_below(table: &Table<'_>, endpoint: &mut TokenEndpoint, prefix: Option<&Prefix>) {
+    let Some(Prefix(prefix)) = prefix else { return };
+    match format!("{prefix}{}", endpoint.path).parse() {
+        Ok(path) => endpoint.path = path,
+        Err(error) => table.fault("prefix", format!("{error}")),
+    }
+}
+
+/// Notes the endpoints of a dialect's issuer that are not where its clients go.
+pub(super) fn judge_places(root: &Table<'_>, endpoints: &[Placed], dialects: &Dialects) {
+    let elsewhere = dialects.mounts().filter(|(_, mount)| mount.proxy && !mount.prefix.is_empty());
+    for (name, mount) in elsewhere {
+        let own = || endpoints.iter().filter(|placed| placed.endpoint.issuer == mount.issuer);
+        let is_below = |placed: &Placed| placed.endpoint.path.to_string().starts_with(&format!("{}/", mount.prefix));
+        if let Some(first) = own().next().filter(|_| !own().any(is_below)) {
+            let text = format!(
+                "is not below {0}, where the dialect {name} is on the proxy's listener, so nothing would be learned; \
+                 set prefix = \"{0}\"",
+                mount.prefix
+            );
+            root.fault_at(&first.spot, text);
+        }
+    }
 }
 
 /// What stands beside the preset.
@@ -67,8 +101,12 @@ impl Told {
     fn read(table: &mut Table<'_>) -> Self {
         const ROTATIONS: [(&str, Rotation); 3] =
             [("off", Rotation::Off), ("observe", Rotation::Observe), ("enforce", Rotation::Enforce)];
-        const FORMS: [(&str, TokenForm); 3] =
-            [("any", TokenForm::Any), ("base64", TokenForm::Base64), ("elasticsearch", TokenForm::Elasticsearch)];
+        const FORMS: [(&str, TokenForm); 4] = [
+            ("any", TokenForm::Any),
+            ("hexadecimal", TokenForm::Hexadecimal),
+            ("base64", TokenForm::Base64),
+            ("elasticsearch", TokenForm::Elasticsearch),
+        ];
         let told = Self {
             refresh_token: table.optional::<Several<FieldPlace>>("refresh_token").map(|several| several.0),
             rotation: table.node("rotation").and_then(|node| choice(&node, &ROTATIONS)),
@@ -167,7 +205,11 @@ fn reached(root: &Table<'_>, placed: &Placed, routes: &[RouteSettings]) -> Optio
         return None;
     };
     let mut closest = serving().filter(|route| route.path.segments().count() == longest);
-    let demanding = closest.find(|route| route.policy.auth == Auth::Required)?;
+    // Where another host's route leads to another issuer, this one's clients do not go there.
+    let concerns = |route: &RouteSettings| {
+        route.policy.accepted.as_ref().is_none_or(|accepted| accepted.contains(&endpoint.issuer_name))
+    };
+    let demanding = closest.find(|route| route.policy.auth == Auth::Required && concerns(route))?;
     Some(format!(
         "issuers {}: token endpoint {}: route {:?} has auth = \"required\", so nobody gets a first token there",
         endpoint.issuer_name, endpoint.path, demanding.name

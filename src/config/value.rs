@@ -12,7 +12,7 @@ use ipnet::IpNet;
 use super::table::{Node, Read, Shown};
 use crate::admin::Fingerprint;
 use crate::admission::Place;
-use crate::domain::{Right, SessionType};
+use crate::domain::{Dialect, Right, SessionType};
 use crate::gateway::token_endpoint::{EndpointPath, FieldPlace, Preset, Source};
 use crate::gateway::{HostPattern, RoutePath, UpstreamUrl};
 use crate::store::Backend;
@@ -223,6 +223,7 @@ read_parsed! {
     EndpointPath: "a path such as \"/oauth/token\"",
     FieldPlace: "a place such as \"form:refresh_token\"",
     Preset: "the name of a preset",
+    Dialect: "the name of a dialect",
     Source: "a source such as \"reply:/session\"",
     SessionType: "a type of session",
 }

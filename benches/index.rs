@@ -97,6 +97,7 @@ fn claims(n: usize) -> Claims {
         other: Box::new([("device_id".into(), text("device_id").into_iter().collect())]),
         family: None,
         twins: Box::default(),
+        generation: None,
     }
 }
 

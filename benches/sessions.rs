@@ -113,6 +113,7 @@ fn token(n: u64, kind: TokenKind, session: &Session) -> SeenToken {
         kind,
         issued_at: Some(session.created_at),
         expires_at: session.token_expires_at,
+        generation: None,
     }
 }
 

@@ -7,14 +7,18 @@ use libfuzzer_sys::fuzz_target;
 use portcullis::clock::SystemClock;
 use portcullis::domain::BearerToken;
 use portcullis::telemetry::Metrics;
-use portcullis::verify::{IssuerSettings, Settings, Verification, Verifier};
+use portcullis::verify::{IssuerSettings, MacaroonSettings, Settings, Verification, Verifier};
 use tokio::runtime::{Builder, Runtime};
 
 fn parts() -> &'static (Runtime, Verifier) {
     static PARTS: OnceLock<(Runtime, Verifier)> = OnceLock::new();
     PARTS.get_or_init(|| {
         let runtime = Builder::new_current_thread().build().expect("a runtime");
-        let issuers = vec![IssuerSettings::new("main", "https://id.example.com/", Verification::None)];
+        let macaroons = Verification::Macaroon(MacaroonSettings::default());
+        let issuers = vec![
+            IssuerSettings::new("main", "https://id.example.com/", Verification::None),
+            IssuerSettings::new("zone", "onezone.example.org", macaroons),
+        ];
         let settings = Settings { issuers, ..Settings::default() };
         let calls = |_: &IssuerSettings| Err("no calls".into());
         let verifier = runtime.block_on(async { Verifier::new(settings, &calls, SystemClock::shared(), Metrics::new()) });

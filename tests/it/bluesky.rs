@@ -5,7 +5,7 @@ use hyper::Request;
 use hyper::header::AUTHORIZATION;
 use serde_json::{Value, json};
 
-use crate::rig::bluesky::{Bluesky, LOGIN, REFRESH, Tokens, check, login, refresh, whoami};
+use crate::rig::bluesky::{Bluesky, LOGIN, REFRESH, Tokens, check, contract, login, refresh, whoami};
 use crate::rig::http::{Answer, ask, form, posted};
 use crate::rig::program::succeed;
 use crate::rig::serve::full;
@@ -63,8 +63,8 @@ async fn the_real_client_is_served_as_by_the_server_itself() {
     let bluesky = Bluesky::start().await;
     let route = "[[routes]]\npath = '/'\nupstreams = ['{bluesky}']\nauth = 'none'";
     let rig = Rig::builder().await.word("bluesky", bluesky.url()).config(route).start().await;
-    succeed(check(bluesky.url())).await;
-    succeed(check(&format!("http://{}", rig.gateway.proxy))).await;
+    succeed(contract(bluesky.url(), None)).await;
+    succeed(contract(&format!("http://{}", rig.gateway.proxy), None)).await;
     let tom = login(rig.gateway.proxy, "tom").await;
     assert_eq!(refresh(bluesky.address(), &tom.refresh).await.status, 200);
     let said = whoami(rig.gateway.proxy, &format!("Bearer {}", tom.access)).await.json();
@@ -76,9 +76,8 @@ async fn the_real_client_is_served_as_by_the_server_itself() {
 #[tokio::test]
 async fn the_real_client_understands_what_the_gate_says() {
     let (rig, _bluesky) = guarded().await;
-    let mut command = check(&format!("http://{}", rig.gateway.proxy));
-    command.args(["--admin", &format!("http://{}", rig.gateway.admin), "--credential", OPS]);
-    succeed(command).await;
+    let [proxy, admin] = [rig.gateway.proxy, rig.gateway.admin].map(|address| format!("http://{address}"));
+    succeed(check(&proxy, &admin, OPS)).await;
 }
 
 #[tokio::test]

@@ -88,7 +88,7 @@ async fn a_schema_newer_than_the_binary_is_refused_and_left_alone() {
     sql(&rig.store_file(), "PRAGMA user_version = 99").await;
     let said = refusal(&rig.config_file()).await;
     assert!(said.contains("99") && said.contains("newer"), "{said}");
-    sql(&rig.store_file(), "PRAGMA user_version = 2").await;
+    sql(&rig.store_file(), "PRAGMA user_version = 3").await;
     rig.restart().await;
     assert!(!rig.passes(&token).await, "nothing was lost");
 }

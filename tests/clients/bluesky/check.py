@@ -1,10 +1,10 @@
-"""Drives a bluesky-httpserver, or a gateway in front of it, with the unmodified bluesky-queueserver-api client.
+"""Drives a bluesky-httpserver behind a gateway with the unmodified bluesky-queueserver-api client.
 
-    check.py URL [--admin URL --credential TEXT [--issuer NAME]]
+    check.py URL --admin URL --credential TEXT [--issuer NAME]
 
-Without --admin it holds what the server does by itself, which a gateway must not change. With --admin, the address of a
-gateway's admin side, it goes on to what the gateway adds: a session's end takes the access tokens along, a user's end
-takes all sessions, API keys and everybody else stay.
+What the gateway adds by its own admin side, whose address --admin is: a session's end takes the access tokens along, a
+user's end takes all sessions, API keys and everybody else stay. What the server does by itself, and must do behind a
+gateway, is in check_bluesky.py.
 
 Prints `ok NAME` or `FAIL NAME: why`; exit code 0 all ok, 1 a failure, 2 nobody answered.
 """
@@ -64,52 +64,6 @@ def refused(call, status: int, text: str = "") -> str:
 def next_second() -> None:
     """Tokens count whole seconds, and carry nothing else that would tell two of one second apart."""
     time.sleep(1.05 - time.time() % 1)
-
-
-def check_server(checks: Checks, url: str) -> None:
-    """What the server promises its client, with a gateway in between or not."""
-    with checks.check("a wrong password is refused in the server's words"):
-        stranger = REManagerAPI(http_server_uri=url, http_auth_provider="/toy/token")
-        refused(lambda: stranger.login("bob", password="wrong"), 401, "Incorrect username or password")
-        stranger.close()
-    bob, alice = Client(url, "bob"), Client(url, "alice")
-    with checks.check("a login answers both tokens, of which one names the session"):
-        expect(bob.login["token_type"], "bearer", "token_type")
-        access, refresh = claims(bob.login["access_token"]), claims(bob.login["refresh_token"])
-        expect((access["type"], refresh["type"]), ("access", "refresh"), "types")
-        expect([name for name in ("sid", "jti", "iat") if name in access], [], "what an access token does not say")
-        expect(bob.real.whoami()["uuid"].replace("-", ""), access["sub"], "whoami")
-        expect(bob.listed_session()["revoked"], False, "revoked")
-    with checks.check("a refresh answers other tokens of the same session, and the old one stays good"):
-        next_second()
-        second = bob.real.session_refresh()
-        expect(second["access_token"] != bob.login["access_token"], True, "a new access token")
-        expect(claims(second["refresh_token"])["sid"], bob.session, "sid")
-        bob.real.session_refresh(refresh_token=bob.login["refresh_token"])
-    with checks.check("an API key is made, read and used"):
-        key = bob.real.apikey_new(expires_in=300, note="check")
-        expect(bob.real.apikey_info(api_key=key["secret"])["first_eight"], key["secret"][:8], "first_eight")
-    dashed = bob.listed_session()["uuid"]
-    with checks.check("nobody else can end the session"):
-        refused(lambda: alice.real.session_revoke(session_uid=dashed), 404)
-        bob.real.session_refresh()
-    with checks.check("its user ends the session, once and again"):
-        for credential in ({}, {"api_key": key["secret"]}):
-            expect(bob.real.session_revoke(session_uid=dashed, **credential), {"success": True, "msg": ""}, "answer")
-    with checks.check("no refresh token of the session is good any more"):
-        for token in (bob.login["refresh_token"], second["refresh_token"], bob.real.auth_key[1]):
-            refused(lambda: bob.real.session_refresh(refresh_token=token), 401, DEAD_SESSION)  # noqa: B023
-    with checks.check("the API key outlives the session, and dies when it is deleted"):
-        expect(bob.listed_session(api_key=key["secret"])["revoked"], True, "revoked")
-        again = Client(url, "bob")
-        again.real.apikey_delete(first_eight=key["first_eight"])
-        refused(lambda: again.real.whoami(api_key=key["secret"]), 401)
-        again.close()
-    with checks.check("everybody else is untouched"):
-        alice.real.session_refresh()
-        alice.real.whoami()
-    bob.close()
-    alice.close()
 
 
 class Gate:
@@ -172,9 +126,7 @@ def main() -> None:
     )
     checks = Checks()
     try:
-        check_server(checks, given.url)
-        if given.admin:
-            check_gate(checks, given.url, Gate(given.admin, given.credential, given.issuer or "bluesky"))
+        check_gate(checks, given.url, Gate(given.admin, given.credential, given.issuer or "bluesky"))
     except UNREACHABLE as error:
         print(f"FAIL {given.url}: {error}")
         sys.exit(2)

@@ -5,15 +5,16 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::process::Command;
 
-use hyper::Request;
-use hyper::header::AUTHORIZATION;
+use http_body_util::BodyExt;
+use hyper::header::{AUTHORIZATION, TRANSFER_ENCODING};
+use hyper::{Request, Response};
 use serde_json::json;
 
 use crate::rig::Folder;
 use crate::rig::http::{Answer, ask, form, posted};
 use crate::rig::keys::payload;
 use crate::rig::program::{Companion, project};
-use crate::rig::serve::full;
+use crate::rig::serve::{Server, full};
 
 /// Where a login's form goes.
 pub(crate) const LOGIN: &str = "/api/auth/provider/toy/token";
@@ -91,10 +92,40 @@ pub(crate) async fn whoami(at: SocketAddr, credentials: &str) -> Answer {
     ask(at, Request::get(WHOAMI).header(AUTHORIZATION, credentials).body(full("")).unwrap()).await
 }
 
-/// A command that holds a server, or a gateway in front of it, to its contract with the real client.
-pub(crate) fn check(url: &str) -> Command {
+/// The same server below another base path, as if it were mounted there.
+pub(crate) async fn below(base: &'static str, bluesky: &Bluesky) -> Server {
+    let address = bluesky.address();
+    Server::start(None, move |request| async move {
+        let (mut parts, body) = request.into_parts();
+        let target = parts.uri.to_string();
+        parts.uri = target.strip_prefix(base).unwrap_or("/elsewhere").parse().unwrap();
+        let body = body.collect().await.unwrap().to_bytes();
+        parts.headers.remove(TRANSFER_ENCODING);
+        let answer = ask(address, Request::from_parts(parts, full(body))).await;
+        let mut response = Response::new(full(answer.body));
+        *response.status_mut() = answer.status.try_into().unwrap();
+        *response.headers_mut() = answer.headers;
+        response.headers_mut().remove(TRANSFER_ENCODING);
+        response
+    })
+    .await
+}
+
+/// A command that holds a server, or a gateway in front of it, to its contract with the real client. A gateway may block
+/// the access tokens of a session that was revoked, and answers what is unknown as the server means to.
+pub(crate) fn contract(url: &str, gateway: Option<&str>) -> Command {
+    let mut command = script("check_bluesky.py");
+    command.args(["--url", url]).env("NO_PROXY", "*");
+    if let Some(access) = gateway {
+        command.args(["--access-after-revoke", access, "--unknown-session", "404"]);
+    }
+    command
+}
+
+/// A command that holds a gateway with this admin side to what it adds to the server.
+pub(crate) fn check(url: &str, admin: &str, credential: &str) -> Command {
     let mut command = script("check.py");
-    command.arg(url).env("NO_PROXY", "*");
+    command.arg(url).args(["--admin", admin, "--credential", credential]).env("NO_PROXY", "*");
     command
 }
 

@@ -9,8 +9,11 @@ use std::process::{Child, Command, ExitStatus, Stdio};
 use crate::rig::log::Log;
 use crate::rig::within;
 
-/// Where the binary under test is.
-pub(crate) const BINARY: &str = env!("CARGO_BIN_EXE_portcullis");
+/// Where the binary under test is: the one that was built with the tests, or the one they were told of.
+pub(crate) const BINARY: &str = match option_env!("PORTCULLIS_BINARY") {
+    Some(told) => told,
+    None => env!("CARGO_BIN_EXE_portcullis"),
+};
 
 /// A running gateway.
 #[derive(Debug)]

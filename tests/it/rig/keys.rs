@@ -77,7 +77,8 @@ impl Key {
         format!("{signed}.{}", b64(signature))
     }
 
-    fn signature(&self, message: &[u8]) -> Vec<u8> {
+    /// A signature alone.
+    pub(crate) fn signature(&self, message: &[u8]) -> Vec<u8> {
         let random = SystemRandom::new();
         match &self.pair {
             Secret::Rsa(pair) => {
@@ -99,5 +100,5 @@ pub(crate) fn b64(bytes: impl AsRef<[u8]>) -> String {
 /// What a JWT says, whoever signed it.
 pub(crate) fn payload(token: &str) -> Value {
     let part = token.split('.').nth(1).unwrap_or_else(|| panic!("no JWT: {token}"));
-    serde_json::from_slice(&URL_SAFE_NO_PAD.decode(part).unwrap()).unwrap()
+    serde_json::from_slice(&URL_SAFE_NO_PAD.decode(part.trim_end_matches('=')).unwrap()).unwrap()
 }

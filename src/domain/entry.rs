@@ -17,6 +17,8 @@ pub enum Entry {
         /// By whom and when.
         lift: Lift,
     },
+    /// Put back what a store has lost, as it was, with what ended it. Its position is given anew.
+    Restore(Box<Recorded>),
 }
 
 /// The undoing of a revocation.

@@ -2,6 +2,7 @@
 
 use std::fmt;
 use std::str::FromStr;
+use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
@@ -14,6 +15,12 @@ impl RevocationId {
     #[must_use]
     pub const fn from_random(bits: u128) -> Self {
         Self(bits)
+    }
+
+    /// Its bits.
+    #[must_use]
+    pub const fn bits(self) -> u128 {
+        self.0
     }
 }
 
@@ -85,4 +92,35 @@ impl fmt::Display for Position {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         self.0.fmt(f)
     }
+}
+
+/// A place in the log where a follower has been: the position, and the random mark that the store set there. Two logs that
+/// went apart, as one that lost its end and grew a new one, have different marks at the same position.
+#[derive(Clone, Copy, Debug, Default, Eq, Hash, PartialEq)]
+pub struct Checkpoint {
+    /// The position.
+    pub position: Position,
+    /// Its mark; `None` at the start, and in a log that is local to a process.
+    pub mark: Option<u64>,
+}
+
+impl Checkpoint {
+    /// Before the first entry.
+    pub const START: Self = Self { position: Position::START, mark: None };
+}
+
+impl From<Position> for Checkpoint {
+    fn from(position: Position) -> Self {
+        Self { position, mark: None }
+    }
+}
+
+/// That the log was read to its end.
+#[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
+pub struct Proof {
+    /// Its end.
+    pub checkpoint: Checkpoint,
+    /// The reading of the monotonic clock before the store was asked: what it answered may have waited in a buffer since,
+    /// as when the process was stopped.
+    pub as_of: Duration,
 }

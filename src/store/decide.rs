@@ -32,6 +32,7 @@ pub(super) fn decide(entry: &Entry, known: Vec<Recorded>, now: Timestamp, head: 
     match entry {
         Entry::Revoke(incoming) => revoke(incoming, known, now, head),
         Entry::Lift { id, lift } => self::lift(*id, lift, known, now, head),
+        Entry::Restore(lost) => restore(lost, known, head),
     }
 }
 
@@ -86,6 +87,32 @@ fn lift(id: RevocationId, lift: &Lift, mut known: Vec<Recorded>, now: Timestamp,
     }
     let lifted = Recorded { position: step(head), ending: Some(Ending::Lifted(lift.clone())), ..held };
     Decision { writes: vec![Write::Update(lifted.clone())], disposition: Disposition::Lifted(lifted), repeated: false }
+}
+
+/// What is there already is joined with what was lost: an ending is for good, and the longer expiry holds.
+fn restore(lost: &Recorded, mut known: Vec<Recorded>, head: &mut Position) -> Decision {
+    let Some(held) = take(&mut known, lost.revocation.id) else {
+        let restored = Recorded { position: step(head), ..lost.clone() };
+        let write = Write::Insert(restored.clone());
+        return Decision { writes: vec![write], disposition: Disposition::Created(restored), repeated: false };
+    };
+    let ending = held.ending.clone().or_else(|| lost.ending.clone());
+    let expires_at = later(held.revocation.expires_at, lost.revocation.expires_at);
+    let mut writes = Vec::new();
+    let mut joined = held.clone();
+    if ending != held.ending || expires_at != held.revocation.expires_at {
+        joined.revocation.expires_at = expires_at;
+        joined = Recorded { position: step(head), ending, ..joined };
+        writes.push(Write::Update(joined.clone()));
+    }
+    let repeated = writes.is_empty();
+    let disposition = if joined.ending.is_some() { Disposition::Ended(joined) } else { Disposition::Already(joined) };
+    Decision { writes, disposition, repeated }
+}
+
+/// The later of two expiries; none is the latest.
+fn later(one: Option<Timestamp>, other: Option<Timestamp>) -> Option<Timestamp> {
+    one.zip(other).map(|(one, other)| one.max(other))
 }
 
 fn take(known: &mut Vec<Recorded>, id: RevocationId) -> Option<Recorded> {

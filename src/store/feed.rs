@@ -9,23 +9,32 @@ use async_trait::async_trait;
 use futures_util::{StreamExt, TryStreamExt, stream};
 use tokio::sync::watch;
 
-use crate::domain::{Change, Position};
+use crate::clock::SharedClock;
+use crate::domain::{Change, Checkpoint, Position, Proof};
 use crate::store::{Event, EventStream, StoreError};
 
-/// How often the log is read though nothing woke us: the proof of being in step.
-const BEAT: Duration = Duration::from_secs(1);
+/// How often a log is read though nothing woke us, unless the settings say otherwise: the proof of being in step.
+pub(super) const BEAT: Duration = Duration::from_secs(1);
 
 /// A log that can be read in pages.
 #[async_trait]
 pub(super) trait Pages: Send + Sync + 'static {
-    /// The log's end.
-    async fn head(&self) -> Result<Position, StoreError>;
+    /// The log's end, for whoever has read up to `from`.
+    ///
+    /// # Errors
+    ///
+    /// [`StoreError::Lost`] when the log's history does not hold `from`, [`StoreError::Trimmed`] when it begins later.
+    async fn head(&self, from: Checkpoint) -> Result<Checkpoint, StoreError>;
 
     /// Some of what stands, whole selectors in order, from behind the selector `after` on.
     async fn state(&self, after: Option<&str>) -> Result<StatePage, StoreError>;
 
-    /// Some of what changed after `after`, in order.
-    async fn news(&self, after: Position) -> Result<NewsPage, StoreError>;
+    /// Some of what changed after `after`, in order; a page ends where a commit did.
+    ///
+    /// # Errors
+    ///
+    /// Those of [`head`](Self::head).
+    async fn news(&self, after: Checkpoint) -> Result<NewsPage, StoreError>;
 }
 
 /// Some of what stands.
@@ -41,35 +50,48 @@ pub(super) struct StatePage {
 pub(super) struct NewsPage {
     pub(super) changes: Vec<Change>,
     /// Everything up to here is in this page or an earlier one.
-    pub(super) upto: Position,
+    pub(super) upto: Checkpoint,
     /// Whether more is there already.
     pub(super) more: bool,
 }
 
 /// Where a follower is.
 enum Stage {
-    Start(Position),
-    Loading { head: Position, after: Option<String> },
-    Tailing { at: Position, waiting: bool },
+    Start(Checkpoint),
+    Loading { head: Checkpoint, after: Option<String> },
+    Tailing { at: Checkpoint, waiting: bool },
 }
 
-/// The stream from `from` on. `wake` changes after each commit; when its sender is gone, the log is closed.
-pub(super) fn follow(pages: Arc<impl Pages>, wake: watch::Receiver<Position>, from: Position) -> EventStream {
-    let reader = Reader { pages, wake };
-    stream::try_unfold((reader, Stage::Start(from)), |(mut reader, stage)| async move {
-        let (events, stage) = reader.step(stage).await?;
-        Ok(Some((stream::iter(events.into_iter().map(Ok)), (reader, stage))))
+/// What a stream is made of.
+pub(super) struct Source<P> {
+    pub(super) pages: Arc<P>,
+    /// Changes after each commit; when its sender is gone, the log is closed.
+    pub(super) wake: watch::Receiver<Position>,
+    /// How often the log is read though nothing woke us.
+    pub(super) poll: Duration,
+    pub(super) clock: SharedClock,
+}
+
+/// The stream from `from` on.
+pub(super) fn follow(source: Source<impl Pages>, from: Checkpoint) -> EventStream {
+    stream::try_unfold((source, Stage::Start(from)), |(mut source, stage)| async move {
+        let (events, stage) = source.step(stage).await?;
+        Ok(Some((stream::iter(events.into_iter().map(Ok)), (source, stage))))
     })
     .try_flatten()
     .boxed()
 }
 
-struct Reader<P> {
-    pages: Arc<P>,
-    wake: watch::Receiver<Position>,
+/// What a log that is local to a process can say of a checkpoint: whether it has got there.
+pub(super) fn reached(from: Checkpoint, head: Position) -> Result<Checkpoint, StoreError> {
+    if from.position > head {
+        let text = format!("the log ends at {head}, before {}, which was seen already", from.position);
+        return Err(StoreError::Lost(text));
+    }
+    Ok(head.into())
 }
 
-impl<P: Pages> Reader<P> {
+impl<P: Pages> Source<P> {
     async fn step(&mut self, stage: Stage) -> Result<(Vec<Event>, Stage), StoreError> {
         match stage {
             Stage::Start(from) => self.start(from).await,
@@ -78,19 +100,15 @@ impl<P: Pages> Reader<P> {
         }
     }
 
-    async fn start(&self, from: Position) -> Result<(Vec<Event>, Stage), StoreError> {
-        let head = self.pages.head().await?;
-        if from > head {
-            let text = format!("the log ends at {head}, before {from}, which was seen already: it lost data");
-            return Err(StoreError::Unusable(text, None));
-        }
-        if from == Position::START {
-            return Ok((vec![Event::Loading(head)], Stage::Loading { head, after: None }));
+    async fn start(&self, from: Checkpoint) -> Result<(Vec<Event>, Stage), StoreError> {
+        let head = self.pages.head(from).await?;
+        if from.position == Position::START {
+            return Ok((vec![Event::Loading(head.position)], Stage::Loading { head, after: None }));
         }
         Ok((Vec::new(), Stage::Tailing { at: from, waiting: false }))
     }
 
-    async fn load(&self, head: Position, after: Option<String>) -> Result<(Vec<Event>, Stage), StoreError> {
+    async fn load(&self, head: Checkpoint, after: Option<String>) -> Result<(Vec<Event>, Stage), StoreError> {
         let page = self.pages.state(after.as_deref()).await?;
         let events = page.changes.into_iter().map(Event::Change).collect();
         let next = match page.resume {
@@ -100,22 +118,23 @@ impl<P: Pages> Reader<P> {
         Ok((events, next))
     }
 
-    async fn tail(&mut self, at: Position, waiting: bool) -> Result<(Vec<Event>, Stage), StoreError> {
+    async fn tail(&mut self, at: Checkpoint, waiting: bool) -> Result<(Vec<Event>, Stage), StoreError> {
         if waiting {
             self.wait().await?;
         }
         // Before the read, so that a commit during it wakes us again.
         self.wake.borrow_and_update();
+        let as_of = self.clock.elapsed();
         let page = self.pages.news(at).await?;
         let mut events: Vec<Event> = page.changes.into_iter().map(Event::Change).collect();
         if !page.more {
-            events.push(Event::CaughtUp(page.upto));
+            events.push(Event::CaughtUp(Proof { checkpoint: page.upto, as_of }));
         }
         Ok((events, Stage::Tailing { at: page.upto, waiting: !page.more }))
     }
 
     /// Until something was committed, or a beat has passed.
     async fn wait(&mut self) -> Result<(), StoreError> {
-        tokio::time::timeout(BEAT, self.wake.changed()).await.unwrap_or(Ok(())).map_err(|_| StoreError::closed())
+        tokio::time::timeout(self.poll, self.wake.changed()).await.unwrap_or(Ok(())).map_err(|_| StoreError::closed())
     }
 }

@@ -9,22 +9,40 @@ use async_trait::async_trait;
 use futures_util::{StreamExt, TryStreamExt};
 
 use crate::clock::SharedClock;
-use crate::domain::{Position, Recorded, RevocationId, SeenToken, Selector, SessionKey, Timestamp, TokenDigest};
+use crate::domain::{Checkpoint, Recorded, RevocationId, SeenToken, Selector, SessionKey, Timestamp, TokenDigest};
 use crate::store::{
-    Appended, AuditQuery, AuditRecord, AuditTrail, Batch, Claim, Claimed, EventStream, KnownToken, Learned, Lesson,
-    Page, PasswordId, PasswordRecord, PasswordTable, RevocationLog, RevocationQuery, SessionPage, SessionQuery,
-    SessionRecord, SessionTable, SessionToken, Sighting, Store, StoreError,
+    Appended, AuditQuery, AuditRecord, AuditTrail, Batch, Beat, Claim, Claimed, EventStream, KnownToken, Learned,
+    Lesson, Page, PasswordId, PasswordRecord, PasswordTable, Replica, ReplicaTable, RevocationLog, RevocationQuery,
+    SessionPage, SessionQuery, SessionRecord, SessionTable, SessionToken, Sighting, Store, StoreError,
 };
 use crate::telemetry::Metrics;
 
 /// The store behind `backend`, measured.
 pub(super) fn measured(
-    backend: Arc<impl RevocationLog + AuditTrail + SessionTable + PasswordTable>,
+    backend: Arc<impl RevocationLog + AuditTrail + SessionTable + PasswordTable + ReplicaTable>,
     clock: SharedClock,
     metrics: Arc<Metrics>,
 ) -> Store {
     let measured = Arc::new(Measured { backend, clock, metrics });
-    Store { log: measured.clone(), audit: measured.clone(), sessions: measured.clone(), passwords: measured }
+    Store {
+        log: measured.clone(),
+        audit: measured.clone(),
+        sessions: measured.clone(),
+        passwords: measured.clone(),
+        replicas: measured,
+    }
+}
+
+/// The same where what is known of sessions is kept by a part of its own.
+pub(super) fn measured_apart(
+    log: Arc<impl RevocationLog + AuditTrail + ReplicaTable>,
+    inventory: Arc<impl SessionTable + PasswordTable>,
+    clock: SharedClock,
+    metrics: Arc<Metrics>,
+) -> Store {
+    let log = Arc::new(Measured { backend: log, clock: clock.clone(), metrics: metrics.clone() });
+    let inventory = Arc::new(Measured { backend: inventory, clock, metrics });
+    Store { log: log.clone(), audit: log.clone(), sessions: inventory.clone(), passwords: inventory, replicas: log }
 }
 
 struct Measured<S> {
@@ -58,7 +76,7 @@ impl<S: RevocationLog> RevocationLog for Measured<S> {
         self.time("append", self.backend.append(batch)).await
     }
 
-    async fn follow(&self, from: Position) -> Result<EventStream, StoreError> {
+    async fn follow(&self, from: Checkpoint) -> Result<EventStream, StoreError> {
         let events = self.time("follow", self.backend.follow(from)).await?;
         let (clock, metrics) = (self.clock.clone(), self.metrics.clone());
         let since = clock.elapsed();
@@ -153,5 +171,20 @@ impl<S: PasswordTable> PasswordTable for Measured<S> {
 
     async fn password(&self, id: PasswordId) -> Result<Option<PasswordRecord>, StoreError> {
         self.time("password", self.backend.password(id)).await
+    }
+}
+
+#[async_trait]
+impl<S: ReplicaTable> ReplicaTable for Measured<S> {
+    async fn beat(&self, beat: Beat) -> Result<(), StoreError> {
+        self.time("beat", self.backend.beat(beat)).await
+    }
+
+    async fn replicas(&self) -> Result<Vec<Replica>, StoreError> {
+        self.time("replicas", self.backend.replicas()).await
+    }
+
+    async fn leave(&self, id: &str) -> Result<(), StoreError> {
+        self.time("leave", self.backend.leave(id)).await
     }
 }

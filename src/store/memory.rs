@@ -9,14 +9,16 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use async_trait::async_trait;
 use tokio::sync::watch;
 
-use crate::domain::{Ending, Entry, Position, Recorded, RevocationId, Selector, Timestamp};
+use crate::clock::SharedClock;
+use crate::domain::{Checkpoint, Ending, Entry, Position, Recorded, RevocationId, Selector, Timestamp};
 use crate::store::decide::{Write, decide, told};
-use crate::store::feed::{self, NewsPage, Pages, StatePage};
+use crate::store::feed::{self, NewsPage, Pages, Source, StatePage};
 use crate::store::memory_sessions::Inventory;
 use crate::store::query::change;
+use crate::store::replicas::LocalReplicas;
 use crate::store::{
-    Appended, AuditQuery, AuditRecord, AuditTrail, Batch, ENDED_RETENTION, EventStream, Page, RevocationLog,
-    RevocationQuery, StoreError,
+    Appended, AuditQuery, AuditRecord, AuditTrail, Batch, Beat, ENDED_RETENTION, EventStream, Page, Replica,
+    ReplicaTable, RevocationLog, RevocationQuery, StoreError,
 };
 
 /// How many selectors or changes a page of the feed has; few in tests, which thus turn pages.
@@ -27,6 +29,8 @@ pub(super) struct MemoryLog {
     rows: Arc<Rows>,
     /// Wakes the followers; `None` once the log is closed. Held for a moment, never across an await.
     wake: Mutex<Option<watch::Sender<Position>>>,
+    replicas: LocalReplicas,
+    clock: SharedClock,
 }
 
 impl fmt::Debug for MemoryLog {
@@ -36,9 +40,10 @@ impl fmt::Debug for MemoryLog {
 }
 
 impl MemoryLog {
-    pub(super) fn new() -> Arc<Self> {
+    pub(super) fn new(clock: SharedClock) -> Arc<Self> {
         let wake = watch::Sender::new(Position::START);
-        Arc::new(Self { rows: Arc::default(), wake: Mutex::new(Some(wake)) })
+        let replicas = LocalReplicas::new(clock.clone());
+        Arc::new(Self { rows: Arc::default(), wake: Mutex::new(Some(wake)), replicas, clock })
     }
 
     /// What `call` makes of the waker, unless the log is closed.
@@ -57,14 +62,17 @@ impl MemoryLog {
 impl RevocationLog for MemoryLog {
     async fn append(&self, batch: Batch) -> Result<Appended, StoreError> {
         self.open(|wake| {
-            let appended = self.rows.table().append(&batch);
+            let mut table = self.rows.table();
+            feed::reached(batch.seen, table.head)?;
+            let appended = table.append(&batch);
             wake.send_replace(appended.position);
-            appended
-        })
+            Ok(appended)
+        })?
     }
 
-    async fn follow(&self, from: Position) -> Result<EventStream, StoreError> {
-        self.open(|wake| feed::follow(self.rows.clone(), wake.subscribe(), from))
+    async fn follow(&self, from: Checkpoint) -> Result<EventStream, StoreError> {
+        let (pages, clock) = (self.rows.clone(), self.clock.clone());
+        self.open(|wake| feed::follow(Source { pages, wake: wake.subscribe(), poll: feed::BEAT, clock }, from))
     }
 
     async fn find(&self, id: RevocationId) -> Result<Option<Recorded>, StoreError> {
@@ -101,6 +109,21 @@ impl AuditTrail for MemoryLog {
     }
 }
 
+#[async_trait]
+impl ReplicaTable for MemoryLog {
+    async fn beat(&self, beat: Beat) -> Result<(), StoreError> {
+        self.open(|_| feed::reached(beat.checkpoint, self.rows.table().head).map(|_| self.replicas.beat(beat)))?
+    }
+
+    async fn replicas(&self) -> Result<Vec<Replica>, StoreError> {
+        self.open(|_| self.replicas.replicas())
+    }
+
+    async fn leave(&self, id: &str) -> Result<(), StoreError> {
+        self.open(|_| self.replicas.leave(id))
+    }
+}
+
 /// The table, shared with the followers. Held for the length of one call, never across an await.
 #[derive(Default)]
 struct Rows(Mutex<Table>);
@@ -113,8 +136,8 @@ impl Rows {
 
 #[async_trait]
 impl Pages for Rows {
-    async fn head(&self) -> Result<Position, StoreError> {
-        Ok(self.table().head)
+    async fn head(&self, from: Checkpoint) -> Result<Checkpoint, StoreError> {
+        feed::reached(from, self.table().head)
     }
 
     async fn state(&self, after: Option<&str>) -> Result<StatePage, StoreError> {
@@ -127,13 +150,14 @@ impl Pages for Rows {
         Ok(StatePage { changes, resume })
     }
 
-    async fn news(&self, after: Position) -> Result<NewsPage, StoreError> {
+    async fn news(&self, after: Checkpoint) -> Result<NewsPage, StoreError> {
         let table = self.table();
-        let changed: Vec<&Recorded> = table.after(after).take(PAGE).collect();
+        feed::reached(after, table.head)?;
+        let changed: Vec<&Recorded> = table.after(after.position).take(PAGE).collect();
         let more = changed.len() == PAGE;
         let upto = changed.last().filter(|_| more).map_or(table.head, |last| last.position);
         let news = |held: &Recorded| change(table.unended(&held.revocation.selector.canonical()), Some(held));
-        Ok(NewsPage { changes: changed.into_iter().filter_map(news).collect(), upto, more })
+        Ok(NewsPage { changes: changed.into_iter().filter_map(news).collect(), upto: upto.into(), more })
     }
 }
 
@@ -173,6 +197,7 @@ impl Table {
         let (id, mut known) = match entry {
             Entry::Revoke(incoming) => (incoming.id, self.unended(&incoming.selector.canonical())),
             Entry::Lift { id, .. } => (*id, Vec::new()),
+            Entry::Restore(lost) => (lost.revocation.id, Vec::new()),
         };
         known.retain(|held| held.revocation.id != id);
         known.extend(self.rows.get(&id).map(|row| row.held.clone()));

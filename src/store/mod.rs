@@ -12,9 +12,12 @@ use async_trait::async_trait;
 use futures_util::stream::BoxStream;
 
 use crate::clock::SharedClock;
-use crate::domain::{Change, Disposition, Entry, Position, Recorded, RevocationId, Selector, Timestamp};
+use crate::domain::{
+    Change, Checkpoint, Disposition, Entry, Position, Proof, Recorded, RevocationId, Selector, Timestamp,
+};
 use crate::telemetry::Metrics;
 
+mod accounts;
 mod backoff;
 #[cfg(test)]
 mod contract_tests;
@@ -27,25 +30,33 @@ mod memory_sessions;
 #[cfg(test)]
 mod password_contract_tests;
 mod passwords;
+mod postgres;
 mod query;
 mod redemption;
+mod redis;
+mod replicas;
 #[cfg(test)]
 mod session_contract_tests;
 mod session_end;
 mod session_query;
+#[cfg(test)]
+mod session_search_tests;
 mod sessions;
 mod settings;
 mod sqlite;
 #[cfg(test)]
 pub(crate) mod testing;
+mod url;
 
 pub use backoff::Backoff;
 pub use passwords::{PasswordId, PasswordRecord, PasswordTable};
+pub use redis::InvalidAddress;
+pub use replicas::{Beat, Replica, ReplicaTable};
 pub use sessions::{
     Claim, Claimed, Cursor, KnownToken, Learned, Lesson, Login, Redeemed, SessionPage, SessionQuery, SessionRecord,
     SessionTable, SessionToken, Sighting, SortKey, SoughtDomain, Span,
 };
-pub use settings::{Backend, InvalidUrl, Settings};
+pub use settings::{Backend, InvalidUrl, Password, Remote, Settings, StoreUrl};
 
 /// The error a backend gave.
 pub type BoxError = Box<dyn std::error::Error + Send + Sync>;
@@ -57,6 +68,8 @@ pub type SharedLog = Arc<dyn RevocationLog>;
 pub type SharedSessions = Arc<dyn SessionTable>;
 /// Session passwords, shared.
 pub type SharedPasswords = Arc<dyn PasswordTable>;
+/// Signs of life, shared.
+pub type SharedReplicas = Arc<dyn ReplicaTable>;
 /// The audit trail, shared.
 pub type SharedAudit = Arc<dyn AuditTrail>;
 
@@ -68,13 +81,15 @@ pub trait RevocationLog: Debug + Send + Sync + 'static {
     ///
     /// # Errors
     ///
+    /// [`StoreError::Lost`] when the log's history does not hold `batch.seen`; nothing was stored then.
     /// [`StoreError::Unavailable`] leaves it unknown whether the batch was stored; append it again: a revocation whose id
     /// the log holds already is answered as it was.
     async fn append(&self, batch: Batch) -> Result<Appended, StoreError>;
 
     /// Streams all that stands when `from` is the start, after [`Event::Loading`], else what changed after `from`; then
-    /// [`Event::CaughtUp`], then the news as it comes. The stream ends with an error, never silently.
-    async fn follow(&self, from: Position) -> Result<EventStream, StoreError>;
+    /// [`Event::CaughtUp`], then the news as it comes. The stream ends with an error, never silently: with
+    /// [`StoreError::Lost`] or [`StoreError::Trimmed`] when the log cannot go on from there.
+    async fn follow(&self, from: Checkpoint) -> Result<EventStream, StoreError>;
 
     /// The revocation of that id, standing or not; `None` when it never was or is forgotten.
     async fn find(&self, id: RevocationId) -> Result<Option<Recorded>, StoreError>;
@@ -126,6 +141,9 @@ pub struct Batch {
     pub audit: Vec<AuditRecord>,
     /// The wall clock, to tell what is still in force.
     pub now: Timestamp,
+    /// How far the appending replica has read the log. A log that does not know this place has lost data, and takes nothing
+    /// from a replica that has not noticed: it would take the new position for one it has applied. The start: whatever.
+    pub seen: Checkpoint,
 }
 
 /// What became of a batch.
@@ -148,8 +166,8 @@ pub enum Event {
     Loading(Position),
     /// News of one selector.
     Change(Change),
-    /// Everything up to here was delivered. Repeated while nothing happens, at least every second: proof of being in step.
-    CaughtUp(Position),
+    /// Everything up to here was delivered. Repeated while nothing happens: proof of being in step.
+    CaughtUp(Proof),
 }
 
 /// Which revocations a search wants.
@@ -231,6 +249,8 @@ pub struct Store {
     pub sessions: SharedSessions,
     /// Passwords that stand for sessions.
     pub passwords: SharedPasswords,
+    /// Which replicas there are.
+    pub replicas: SharedReplicas,
 }
 
 impl Store {
@@ -242,9 +262,19 @@ impl Store {
     /// this program, a folder that cannot be written.
     pub async fn open(settings: &Settings, clock: SharedClock, metrics: Arc<Metrics>) -> Result<Self, StoreError> {
         match &settings.backend {
-            Backend::Memory => Ok(measured::measured(memory::MemoryLog::new(), clock, metrics)),
+            Backend::Memory => Ok(measured::measured(memory::MemoryLog::new(clock.clone()), clock, metrics)),
             Backend::Sqlite(path) => {
-                Ok(measured::measured(sqlite::SqliteLog::open(path, settings).await?, clock, metrics))
+                Ok(measured::measured(sqlite::SqliteLog::open(path, settings, clock.clone()).await?, clock, metrics))
+            }
+            Backend::Postgres(url) => Ok(measured::measured(
+                postgres::PostgresStore::open(url, settings, clock.clone()).await?,
+                clock,
+                metrics,
+            )),
+            Backend::Redis(url) => {
+                let log = redis::RedisLog::open(url.reveal(), settings, clock.clone()).await?;
+                let inventory = log.inventory();
+                Ok(measured::measured_apart(log, inventory, clock, metrics))
             }
         }
     }
@@ -264,6 +294,13 @@ pub enum StoreError {
     /// A stored record cannot be read by this version; retrying cannot help.
     #[error("record at position {0} is corrupt")]
     Corrupt(Position, #[source] BoxError),
+    /// The store does not know a place it has led this replica to: it was emptied, restored, or replaced by one that lagged
+    /// behind. What the replica holds must be put back.
+    #[error("the store lost data: {0}")]
+    Lost(String),
+    /// The news after this position is no longer told; all that stands must be read anew.
+    #[error("the news after position {0} is no longer told")]
+    Trimmed(Position),
     /// The store cannot be used at all: the text says why and what to do.
     #[error("{0}")]
     Unusable(String, #[source] Option<BoxError>),
@@ -283,6 +320,8 @@ impl StoreError {
             Self::Unavailable(_) => Self::Unavailable(text.into()),
             Self::Corrupt(position, _) => Self::Corrupt(*position, text.into()),
             Self::Unusable(why, _) => Self::Unusable(why.clone(), None),
+            Self::Lost(what) => Self::Lost(what.clone()),
+            Self::Trimmed(position) => Self::Trimmed(*position),
         }
     }
 

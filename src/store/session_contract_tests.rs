@@ -146,6 +146,22 @@ async fn all_tokens_of_a_session_can_be_read_page_by_page_in_the_order_of_their_
 }
 
 #[tokio::test]
+async fn a_late_account_among_newer_ones_moves_no_session() {
+    on_each_store(async |store| {
+        let seen = |at: u64, address: Option<&str>| {
+            let mut session = session("s", "a");
+            session.updated_at = later(at);
+            session.address = address.map(Into::into);
+            sighting(session)
+        };
+        store.sessions.touch(vec![seen(0, Some("192.0.2.1"))]).await.unwrap();
+        store.sessions.touch(vec![seen(3, None), seen(0, Some("192.0.2.9"))]).await.unwrap();
+        assert_eq!(get(&store, "s").await.address.as_deref(), Some("192.0.2.1"));
+    })
+    .await;
+}
+
+#[tokio::test]
 async fn accounts_of_one_session_become_one() {
     on_each_store(async |store| {
         let mut first = session("s", "ann");

@@ -25,14 +25,17 @@ use sqlx::{ConnectOptions, Connection, query_scalar};
 use tokio::sync::{mpsc, oneshot, watch};
 use tokio::task::JoinHandle;
 
-use crate::domain::{Position, Recorded, RevocationId, Selector, Timestamp};
+use crate::clock::SharedClock;
+use crate::domain::{Checkpoint, Position, Recorded, RevocationId, Selector, Timestamp};
+use crate::store::feed::{self, Source};
+use crate::store::replicas::LocalReplicas;
 use crate::store::sqlite::fault::at_start;
 use crate::store::sqlite::file::{Claimed, Place};
 use crate::store::sqlite::reader::Reader;
 use crate::store::sqlite::writer::{Desk, Done, FORGET_ROWS, Job, Work, Writer};
 use crate::store::{
-    Appended, AuditQuery, AuditRecord, AuditTrail, Batch, EventStream, Page, RevocationLog, RevocationQuery, Settings,
-    StoreError, feed,
+    Appended, AuditQuery, AuditRecord, AuditTrail, Batch, Beat, EventStream, Page, Replica, ReplicaTable,
+    RevocationLog, RevocationQuery, Settings, StoreError,
 };
 
 /// How long a connection waits for another process, a backup say, to let go of the file.
@@ -50,6 +53,9 @@ pub(super) struct SqliteLog {
     reader: Arc<Reader>,
     wake: watch::Receiver<Position>,
     timeout: Duration,
+    poll: Duration,
+    clock: SharedClock,
+    replicas: LocalReplicas,
     /// The way to the writer; `None` once the store is closed. Held for a moment, never across an await.
     desk: Mutex<Option<Desk>>,
     writer: Mutex<Option<JoinHandle<()>>>,
@@ -63,7 +69,7 @@ impl fmt::Debug for SqliteLog {
 
 impl SqliteLog {
     /// Opens the file, or makes it.
-    pub(super) async fn open(path: &Path, settings: &Settings) -> Result<Arc<Self>, StoreError> {
+    pub(super) async fn open(path: &Path, settings: &Settings, clock: SharedClock) -> Result<Arc<Self>, StoreError> {
         let claimed = claim(path.to_owned()).await?;
         let path = claimed.path.clone();
         if !claimed.exists {
@@ -84,15 +90,19 @@ impl SqliteLog {
         let reading = self::options(&path).read_only(true).pragma("cache_size", "-16384");
         let place = Place::of(&path).map_err(|error| fail(error.into()))?;
         let pool = readers.connect_with(reading).await.map_err(fail)?;
-        Ok(Arc::new(Self::start(writer, Reader { pool, path: path.clone(), place }, settings.timeout)))
+        let reader = Reader { pool, path: path.clone(), place };
+        Ok(Arc::new(Self::start(writer, reader, (settings.timeout, settings.remote.poll), clock)))
     }
 
-    fn start(writer: Writer, reader: Reader, timeout: Duration) -> Self {
+    fn start(writer: Writer, reader: Reader, (timeout, poll): (Duration, Duration), clock: SharedClock) -> Self {
         let (desk, queues) = Desk::new();
         Self {
             reader: Arc::new(reader),
             wake: writer.subscribe(),
             timeout,
+            poll,
+            replicas: LocalReplicas::new(clock.clone()),
+            clock,
             desk: Mutex::new(Some(desk)),
             writer: Mutex::new(Some(tokio::spawn(writer.run(queues)))),
         }
@@ -183,8 +193,9 @@ impl RevocationLog for SqliteLog {
         }
     }
 
-    async fn follow(&self, from: Position) -> Result<EventStream, StoreError> {
-        Ok(feed::follow(self.reader.clone(), self.wake.clone(), from))
+    async fn follow(&self, from: Checkpoint) -> Result<EventStream, StoreError> {
+        let (pages, wake, clock) = (self.reader.clone(), self.wake.clone(), self.clock.clone());
+        Ok(feed::follow(Source { pages, wake, poll: self.poll, clock }, from))
     }
 
     async fn find(&self, id: RevocationId) -> Result<Option<Recorded>, StoreError> {
@@ -231,5 +242,23 @@ impl AuditTrail for SqliteLog {
 
     async fn trail(&self, query: &AuditQuery) -> Result<Page<AuditRecord>, StoreError> {
         self.reader.trail(query).await
+    }
+}
+
+#[async_trait]
+impl ReplicaTable for SqliteLog {
+    async fn beat(&self, beat: Beat) -> Result<(), StoreError> {
+        self.desk()?;
+        feed::reached(beat.checkpoint, *self.wake.borrow())?;
+        self.replicas.beat(beat);
+        Ok(())
+    }
+
+    async fn replicas(&self) -> Result<Vec<Replica>, StoreError> {
+        self.desk().map(|_| self.replicas.replicas())
+    }
+
+    async fn leave(&self, id: &str) -> Result<(), StoreError> {
+        self.desk().map(|_| self.replicas.leave(id))
     }
 }

@@ -7,8 +7,8 @@ use async_trait::async_trait;
 use sqlx::sqlite::{Sqlite, SqlitePool, SqliteRow};
 use sqlx::{QueryBuilder, query};
 
-use crate::domain::{Position, Recorded, RevocationId, Selector, Timestamp};
-use crate::store::feed::{NewsPage, Pages, StatePage};
+use crate::domain::{Checkpoint, Position, Recorded, RevocationId, Selector, Timestamp};
+use crate::store::feed::{self, NewsPage, Pages, StatePage};
 use crate::store::query::change;
 use crate::store::sqlite::fault::at_work;
 use crate::store::sqlite::file::Place;
@@ -74,9 +74,10 @@ impl Reader {
 
 #[async_trait]
 impl Pages for Reader {
-    async fn head(&self) -> Result<Position, StoreError> {
+    async fn head(&self, from: Checkpoint) -> Result<Checkpoint, StoreError> {
         let mut connection = self.pool.acquire().await.map_err(|error| self.fault(error))?;
-        read_head(&mut connection).await.map_err(|error| self.fault(error))
+        let head = read_head(&mut connection).await.map_err(|error| self.fault(error))?;
+        feed::reached(from, head)
     }
 
     async fn state(&self, after: Option<&str>) -> Result<StatePage, StoreError> {
@@ -97,21 +98,19 @@ impl Pages for Reader {
         Ok(StatePage { changes, resume: full.then_some(selector) })
     }
 
-    async fn news(&self, after: Position) -> Result<NewsPage, StoreError> {
+    async fn news(&self, after: Checkpoint) -> Result<NewsPage, StoreError> {
         // A follower that reads on from a file that is gone would call itself in step with nothing.
         self.place.check()?;
         let fault = |error| self.fault(error);
         let mut moment = self.pool.begin().await.map_err(fault)?;
         let head = read_head(&mut moment).await.map_err(fault)?;
-        if head <= after {
-            return Ok(NewsPage { changes: Vec::new(), upto: after, more: false });
-        }
-        let bounds = (integer(after.get()), integer(PAGE as u64));
+        feed::reached(after, head)?;
+        let bounds = (integer(after.position.get()), integer(PAGE as u64));
         let changed = self.revocations(query(CHANGED).bind(bounds.0).bind(bounds.1).fetch_all(&mut *moment).await)?;
         let unended = self.revocations(query(BESIDE).bind(bounds.0).bind(bounds.1).fetch_all(&mut *moment).await)?;
         let more = changed.len() == PAGE;
         let upto = changed.last().filter(|_| more).map_or(head, |last| last.position);
-        Ok(NewsPage { changes: news(&changed, unended), upto, more })
+        Ok(NewsPage { changes: news(&changed, unended), upto: upto.into(), more })
     }
 }
 

@@ -269,7 +269,7 @@ async fn a_record_that_cannot_be_read_is_reported_not_skipped() {
     let folder = filled(3).await;
     by_hand(&folder, "UPDATE revocations SET selector = '{\"nonsense\":\"x\"}' WHERE number = 2").await;
     let store = open_file(&folder).await;
-    let mut events = store.log.follow(Position::START).await.unwrap();
+    let mut events = store.log.follow(Position::START.into()).await.unwrap();
     let error = loop {
         match futures_util::StreamExt::next(&mut events).await.unwrap() {
             Ok(_) => {}

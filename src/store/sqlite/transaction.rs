@@ -6,6 +6,7 @@ use sqlx::{query, query_scalar};
 
 use crate::domain::{Entry, Position, Recorded, RevocationId, Selector, Timestamp};
 use crate::store::decide::{Write, decide, told};
+use crate::store::feed;
 use crate::store::sqlite::fault::not_the_disk;
 use crate::store::sqlite::rows::{
     cutoff_column, ending_columns, integer, position, recorded, revocation_columns, seconds,
@@ -58,6 +59,7 @@ pub(super) async fn append(
     batch: &Batch,
     head: &mut Position,
 ) -> Result<Appended, Failure> {
+    feed::reached(batch.seen, *head)?;
     let mut dispositions = Vec::with_capacity(batch.entries.len());
     let mut audit = batch.audit.iter();
     for entry in &batch.entries {
@@ -89,6 +91,7 @@ async fn known(connection: &mut SqliteConnection, entry: &Entry) -> Result<Vec<R
     );
     let found = match entry {
         Entry::Lift { id, .. } => query(BY_ID).bind(id.to_string()),
+        Entry::Restore(lost) => query(BY_ID).bind(lost.revocation.id.to_string()),
         Entry::Revoke(incoming) => query(BY_BOTH).bind(incoming.id.to_string()).bind(incoming.selector.canonical()),
     };
     let rows = found.fetch_all(connection).await?;
@@ -97,19 +100,21 @@ async fn known(connection: &mut SqliteConnection, entry: &Entry) -> Result<Vec<R
 
 async fn write(connection: &mut SqliteConnection, write: &Write, now: Timestamp) -> Result<(), sqlx::Error> {
     match write {
-        Write::Insert(held) => insert(connection, held).await,
+        Write::Insert(held) => insert(connection, held, now).await,
         Write::Update(held) => update(connection, held, now).await,
     }
 }
 
-async fn insert(connection: &mut SqliteConnection, held: &Recorded) -> Result<(), sqlx::Error> {
+async fn insert(connection: &mut SqliteConnection, held: &Recorded, now: Timestamp) -> Result<(), sqlx::Error> {
     const INSERT: &str = "INSERT INTO revocations \
-        (id, selector, reach, cutoff, created_at, expires_at, actor, reason, position, named_for) \
-        VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10)";
+        (id, selector, reach, cutoff, created_at, expires_at, actor, reason, position, named_for, \
+         ended_at, lifted_by, superseded_by) \
+        VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13)";
     const INSERT_PARTS: &str =
         "INSERT INTO parts (name, value, revocation) SELECT key, value, ?2 FROM json_each(?1) WHERE key <> 'issuer'";
     let revocation = &held.revocation;
     let selector = revocation.selector.canonical();
+    let (ended_at, lifted_by, superseded_by) = ending_columns(held.ending.as_ref(), now);
     let inserted = query(INSERT)
         .bind(revocation.id.to_string())
         .bind(&selector)
@@ -120,7 +125,10 @@ async fn insert(connection: &mut SqliteConnection, held: &Recorded) -> Result<()
         .bind(&*revocation.actor)
         .bind(revocation.reason.as_deref())
         .bind(integer(held.position.get()))
-        .bind(revocation.named_for.as_ref().map(Selector::canonical));
+        .bind(revocation.named_for.as_ref().map(Selector::canonical))
+        .bind(ended_at)
+        .bind(lifted_by)
+        .bind(superseded_by);
     let number = inserted.execute(&mut *connection).await?.last_insert_rowid();
     query(INSERT_PARTS).bind(&selector).bind(number).execute(connection).await.map(|_| ())
 }

@@ -9,6 +9,7 @@ use sqlx::sqlite::SqliteConnection;
 use sqlx::{query, query_scalar};
 
 use crate::domain::{Session, SessionKey, Timestamp};
+use crate::store::accounts::{begin, by_session};
 use crate::store::session_end::naming_session;
 use crate::store::session_query::{fold, words_of};
 use crate::store::sqlite::sessions::redeem;
@@ -76,20 +77,18 @@ struct Changes {
 }
 
 async fn tell(connection: &mut SqliteConnection, told: Vec<Session>) -> Result<HashMap<SessionKey, Told>, Failure> {
-    let accounts = coalesced(told);
+    let accounts = by_session(told);
     let mut held = held(connection, &accounts).await?;
     let mut last = last_number(connection).await?;
     let (mut changes, mut answer) = (Changes::default(), HashMap::with_capacity(accounts.len()));
-    for account in accounts {
-        let (key, known) = (account.key.clone(), held.remove(&account.key));
+    for (key, accounts) in accounts {
+        let known = held.remove(&key);
         let is_new = known.is_none();
         let (number, parent) = match known {
-            Some(known) => changes.join(known, account),
+            Some(known) => changes.join(known, accounts),
             None => {
                 last += 1;
-                let parent = account.parent.clone();
-                changes.new.push(Numbered { number: last, session: account });
-                (last, parent)
+                changes.begin(last, key.clone(), accounts)
             }
         };
         answer.insert(key, Told { number, is_new, parent });
@@ -99,25 +98,9 @@ async fn tell(connection: &mut SqliteConnection, told: Vec<Session>) -> Result<H
     Ok(answer)
 }
 
-/// One account a session, in the order in which the sessions were first named.
-fn coalesced(told: Vec<Session>) -> Vec<Session> {
-    let mut places: HashMap<SessionKey, usize> = HashMap::with_capacity(told.len());
-    let mut accounts: Vec<Session> = Vec::with_capacity(told.len());
-    for session in told {
-        let known = places.get(&session.key).and_then(|place| accounts.get_mut(*place));
-        if let Some(known) = known {
-            known.learn(session);
-        } else {
-            places.insert(session.key.clone(), accounts.len());
-            accounts.push(Session { ended: None, ..session });
-        }
-    }
-    accounts
-}
-
 async fn held(
     connection: &mut SqliteConnection,
-    accounts: &[Session],
+    accounts: &[(SessionKey, Vec<Session>)],
 ) -> Result<HashMap<SessionKey, Numbered>, Failure> {
     const HELD: &str = concat!(
         "SELECT ",
@@ -125,7 +108,7 @@ async fn held(
         " FROM jsonb_each(?1) AS wanted CROSS JOIN sessions \
          ON sessions.id = wanted.value ->> 0 AND issuer = wanted.value ->> 1"
     );
-    let keys: Value = accounts.iter().map(|account| json!([account.key.id, account.key.issuer])).collect();
+    let keys: Value = accounts.iter().map(|(key, _)| json!([key.id, key.issuer])).collect();
     let rows = query(HELD).bind(keys.to_string()).fetch_all(connection).await?;
     let read = rows.iter().map(session).map(|held| held.map(|held| (held.session.key.clone(), held)));
     Ok(read.collect::<Result<_, _>>()?)
@@ -137,11 +120,19 @@ async fn last_number(connection: &mut SqliteConnection) -> Result<i64, sqlx::Err
 }
 
 impl Changes {
-    /// Joins an account with what is held; the session's number and the session it was opened from.
-    fn join(&mut self, held: Numbered, account: Session) -> (i64, Option<Box<str>>) {
+    /// Begins a session; its number and the session it was opened from.
+    fn begin(&mut self, number: i64, key: SessionKey, accounts: Vec<Session>) -> (i64, Option<Box<str>>) {
+        let session = begin(accounts).unwrap_or_else(|| Session::new(key, Timestamp::default()));
+        let parent = session.parent.clone();
+        self.new.push(Numbered { number, session });
+        (number, parent)
+    }
+
+    /// Joins accounts with what is held; the session's number and the session it was opened from.
+    fn join(&mut self, held: Numbered, accounts: Vec<Session>) -> (i64, Option<Box<str>>) {
         let Numbered { number, session: before } = held;
         let mut after = before.clone();
-        after.learn(account);
+        accounts.into_iter().for_each(|account| after.learn(account));
         let parent = after.parent.clone();
         if words(&before) != words(&after) {
             self.reworded.insert(number);

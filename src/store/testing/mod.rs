@@ -1,4 +1,7 @@
-//! What tests of this and other modules need of a store: folders that vanish, both adapters, revocations of few words.
+//! What tests of this and other modules need of a store: folders that vanish, every adapter, revocations of few words.
+
+pub(crate) mod postgres;
+pub(crate) mod redis;
 
 use std::ops::AsyncFn;
 use std::path::{Path, PathBuf};
@@ -8,7 +11,10 @@ use std::time::Duration;
 use futures_util::StreamExt;
 
 use crate::clock::{ManualClock, SharedClock};
-use crate::domain::{Change, Cutoff, Entry, Lift, Position, Reach, Revocation, RevocationId, Selector, Timestamp};
+use crate::domain::{
+    Change, Checkpoint, Cutoff, Entry, Lift, Position, Reach, Revocation, RevocationId, Selector, Timestamp,
+};
+use crate::store::testing::postgres::PostgresServer;
 use crate::store::{AuditRecord, Backend, Batch, Event, EventStream, Settings, SortKey, Store};
 use crate::telemetry::Metrics;
 
@@ -90,6 +96,19 @@ pub(crate) async fn on_each_store(promise: impl AsyncFn(Store)) {
     let store = open_file(&folder).await;
     promise(store.clone()).await;
     store.close().await;
+    let server = PostgresServer::start();
+    let store = open(postgres(&server.database())).await;
+    promise(store.clone()).await;
+    store.close().await;
+    let server = redis::RedisServer::plain();
+    let store = open(Backend::Redis((&*server.url()).into())).await;
+    promise(store.clone()).await;
+    store.close().await;
+}
+
+/// The backend at a PostgreSQL server's URL.
+pub(crate) fn postgres(url: &str) -> Backend {
+    Backend::Postgres(url.into())
 }
 
 pub(crate) fn id(n: u128) -> RevocationId {
@@ -120,7 +139,7 @@ pub(crate) fn revocation(n: u128, selector: Selector, cutoff: u64) -> Revocation
 }
 
 pub(crate) fn batch(entries: impl IntoIterator<Item = Entry>) -> Batch {
-    Batch { entries: entries.into_iter().collect(), audit: Vec::new(), now: NOW }
+    Batch { entries: entries.into_iter().collect(), audit: Vec::new(), now: NOW, seen: Checkpoint::START }
 }
 
 pub(crate) fn revoke(revocation: Revocation) -> Batch {
@@ -152,7 +171,7 @@ pub(crate) async fn until_caught_up(events: &mut EventStream) -> (Vec<Change>, P
         match events.next().await.expect("a stream never ends silently").unwrap() {
             Event::Loading(_) => {}
             Event::Change(change) => changes.push(change),
-            Event::CaughtUp(position) => return (changes, position),
+            Event::CaughtUp(proof) => return (changes, proof.checkpoint.position),
         }
     }
 }

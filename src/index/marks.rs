@@ -87,6 +87,20 @@ impl Marks {
         }
     }
 
+    /// Adds a mark to what is known of the selector. For one writer at a time.
+    pub(super) fn add(&self, selector: &Selector, mark: Mark) {
+        let key = self.hasher.selector_key(selector);
+        let Some(word) = self.words.get(&key).map(|word| *word) else { return self.replace(selector, &[mark]) };
+        let mut marks = match word.unpack() {
+            Some(held) => vec![held],
+            None => self.lists.get(&key).map(|list| list.to_vec()).unwrap_or_default(),
+        };
+        if !marks.contains(&mark) {
+            marks.push(mark);
+            self.replace(selector, &marks);
+        }
+    }
+
     /// Drops words that have expired, a shard at a time; returns how many went. Writers may go on meanwhile: a word is
     /// judged and removed under its shard's lock.
     pub(super) fn expire_words(&self, now: Timestamp) -> usize {

@@ -188,10 +188,12 @@ impl Plain {
                 let holds = |(_, held): &(&Selector, &Vec<Revocation>)| held.iter().any(|one| one.id == *id);
                 self.standing.iter().find(holds).map(|(selector, _)| selector.clone())?
             }
+            Entry::Restore(_) => return None,
         };
         let held = self.standing.entry(selector.clone()).or_default();
         held.retain(|one| one.in_force(now));
         match entry {
+            Entry::Restore(_) => {}
             Entry::Lift { id, .. } => held.retain(|one| one.id != id),
             Entry::Revoke(incoming) => match merge(held, &incoming) {
                 Merge::Already(_) => {}

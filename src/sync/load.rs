@@ -17,9 +17,11 @@ const SAY_EVERY: Duration = Duration::from_secs(5);
 pub(super) enum Load {
     /// Not done.
     Running,
+    /// The log cannot be read just now; the text says why.
+    Waiting(Arc<str>),
     /// Done; it stays so.
     Done,
-    /// It will never be done; the text says why.
+    /// It will not be done unless someone acts; the text says why.
     Hopeless(Arc<str>),
 }
 
@@ -39,6 +41,14 @@ impl Loading {
         matches!(*self.told.borrow(), Load::Done)
     }
 
+    /// All that stands is being read.
+    pub(super) fn begin(&mut self) {
+        self.selectors = 0;
+        if !self.done() {
+            self.told.send_replace(Load::Running);
+        }
+    }
+
     /// One more selector was loaded.
     pub(super) fn count(&mut self) {
         self.selectors += 1;
@@ -56,12 +66,13 @@ impl Loading {
         }
     }
 
-    /// The log failed; whether there is no point in going on.
-    pub(super) fn failed(&self, error: &StoreError) -> bool {
-        let hopeless = !self.done() && !matches!(error, StoreError::Unavailable(_));
-        if hopeless {
-            self.told.send_replace(Load::Hopeless(error.to_string().into()));
+    /// The log failed.
+    pub(super) fn failed(&self, error: &StoreError) {
+        if self.done() {
+            return;
         }
-        hopeless
+        let why = error.to_string().into();
+        let hopeless = matches!(error, StoreError::Corrupt(..) | StoreError::Unusable(..));
+        self.told.send_replace(if hopeless { Load::Hopeless(why) } else { Load::Waiting(why) });
     }
 }

@@ -6,9 +6,12 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use futures_util::{StreamExt, stream};
+use tokio::sync::Notify;
 
 use crate::clock::ManualClock;
-use crate::domain::{Change, Claims, Position, Recorded, RevocationId, Selector, Timestamp, TokenDigest, TokenKind};
+use crate::domain::{
+    Change, Checkpoint, Claims, Position, Proof, Recorded, RevocationId, Selector, Timestamp, TokenDigest, TokenKind,
+};
 use crate::index::{Index, Standing};
 use crate::live::Live;
 use crate::store::testing::*;
@@ -26,6 +29,21 @@ struct Scripted {
     log: SharedLog,
     scripts: Mutex<VecDeque<Script>>,
     asked: Mutex<Vec<Position>>,
+    asking: Notify,
+}
+
+impl Scripted {
+    /// Until it was asked so often.
+    async fn asked_times(&self, times: usize) {
+        while self.asked.lock().unwrap().len() < times {
+            self.asking.notified().await;
+        }
+    }
+}
+
+/// The news that the log was read to its end, at the moment at which the tests take place.
+fn caught_up(position: Position) -> Event {
+    Event::CaughtUp(Proof { checkpoint: position.into(), as_of: Duration::from_secs(NOW.as_secs()) })
 }
 
 #[async_trait]
@@ -34,8 +52,9 @@ impl RevocationLog for Scripted {
         self.log.append(batch).await
     }
 
-    async fn follow(&self, from: Position) -> Result<EventStream, StoreError> {
-        self.asked.lock().unwrap().push(from);
+    async fn follow(&self, from: Checkpoint) -> Result<EventStream, StoreError> {
+        self.asked.lock().unwrap().push(from.position);
+        self.asking.notify_one();
         let script = self.scripts.lock().unwrap().pop_front().flatten();
         match script {
             Some(events) => Ok(stream::iter(events).boxed()),
@@ -74,12 +93,17 @@ struct Rig {
 
 impl Rig {
     async fn start(prepare: &[Batch], scripts: Vec<Script>) -> Self {
+        Self::start_at(NOW, prepare.to_vec(), scripts).await
+    }
+
+    async fn start_at(now: Timestamp, prepare: Vec<Batch>, scripts: Vec<Script>) -> Self {
         let store = open(Backend::Memory).await;
         for batch in prepare {
-            store.log.append(batch.clone()).await.unwrap();
+            store.log.append(batch).await.unwrap();
         }
-        let log = Arc::new(Scripted { log: store.log, scripts: Mutex::new(scripts.into()), asked: Mutex::default() });
-        let clock = ManualClock::at(NOW);
+        let scripts = Mutex::new(scripts.into());
+        let log = Arc::new(Scripted { log: store.log, scripts, asked: Mutex::default(), asking: Notify::new() });
+        let clock = ManualClock::at(now);
         let index = Index::new(clock.clone(), Duration::from_secs(10), [7; 16]);
         let heard: Arc<Mutex<Vec<Position>>> = Arc::default();
         let live = Live::new(Metrics::new());
@@ -104,7 +128,7 @@ impl Rig {
     }
 }
 
-fn claims(user: &str) -> Claims {
+pub(super) fn claims(user: &str) -> Claims {
     Claims {
         issuer: "https://id.example".into(),
         kind: TokenKind::Access,
@@ -123,6 +147,40 @@ fn claims(user: &str) -> Claims {
         twins: Box::default(),
         generation: None,
     }
+}
+
+#[tokio::test]
+async fn an_answer_that_lay_about_for_an_hour_proves_nothing() {
+    let script = vec![Ok(Event::Loading(Position::START)), Ok(caught_up(Position::START)), down()];
+    let rig = Rig::start_at(NOW.after(Duration::from_secs(3_600)), Vec::new(), vec![Some(script)]).await;
+    rig.follower.loaded().await.unwrap();
+    assert_eq!(rig.index.standing(), Standing::Stale);
+    rig.follower.stop().await;
+}
+
+#[tokio::test]
+async fn whoever_doubts_the_log_has_it_read_anew() {
+    let rig = Rig::start(&[revoke(revocation(1, user("a"), 0))], Vec::new()).await;
+    rig.follower.loaded().await.unwrap();
+    rig.follower.doubt().notify_one();
+    rig.log.asked_times(2).await;
+    let end = rig.log.append(revoke(revocation(2, user("b"), 0))).await.unwrap().position;
+    rig.index.reached(end).await;
+    assert_eq!(*rig.log.asked.lock().unwrap(), [Position::START, Position::new(1)]);
+    rig.follower.stop().await;
+}
+
+#[tokio::test]
+async fn a_store_that_is_down_at_the_start_is_no_reason_to_wait_and_a_damaged_one_is_to_stop() {
+    let rig = Rig::start(&[], (0..1_000).map(|_| Some(vec![down()])).collect()).await;
+    rig.follower.attempted(Duration::from_secs(60)).await.unwrap();
+    assert_eq!(rig.follower.obstacle().as_deref(), Some("store is unavailable"));
+    rig.follower.stop().await;
+    let refused = || Err(StoreError::Unusable("the schema is newer".to_owned(), None));
+    let rig = Rig::start(&[], (0..1_000).map(|_| Some(vec![refused()])).collect()).await;
+    let error = rig.follower.attempted(Duration::from_secs(60)).await.unwrap_err();
+    assert_eq!(error.to_string(), "the schema is newer");
+    rig.follower.stop().await;
 }
 
 fn down() -> Result<Event, StoreError> {
@@ -176,7 +234,7 @@ async fn after_an_outage_it_goes_on_where_it_was() {
     let prepare = [revoke(revocation(1, user("a"), 0))];
     let at = Position::new(1);
     let first = Change { position: at, selector: user("a"), standing: vec![revocation(1, user("a"), 0)], cause: None };
-    let load = vec![Ok(Event::Loading(at)), Ok(Event::Change(first)), Ok(Event::CaughtUp(at)), down()];
+    let load = vec![Ok(Event::Loading(at)), Ok(Event::Change(first)), Ok(caught_up(at)), down()];
     let rig = Rig::start(&prepare, vec![Some(load), Some(vec![down()]), Some(Vec::new())]).await;
     rig.follower.loaded().await.unwrap();
     assert!(rig.covers("a"), "what is known is refused all along");
@@ -216,15 +274,19 @@ async fn what_expired_leaves_the_index_at_once_and_the_log_later() {
     let on_change: OnChange = Arc::new(|_: &Change| {});
     let live = Live::new(Metrics::new());
     let parts = (index.clone(), live.clone());
-    let follower = Follower::start(log.clone(), parts, clock.clone(), Metrics::new(), on_change, settings);
+    let follower = Follower::start(log.clone(), parts, clock.clone(), Metrics::new(), on_change, settings.clone());
     follower.loaded().await.unwrap();
     let (own, metrics) = (clock.clone(), Metrics::new());
-    let upkeep = super::upkeep::Upkeep { log, index: index.clone(), live, clock: own, metrics, settings };
+    let observer = super::observer::Observer::new(index.clone(), metrics.clone());
+    let keep_expired = settings.keep_expired;
+    let own_index = index.clone();
+    let upkeep =
+        super::upkeep::Upkeep { log, index: own_index, live, ledger: None, observer, clock: own, metrics, settings };
     clock.advance(Duration::from_secs(3_600));
     upkeep.expire_once().await;
     assert!(index.shapes().is_empty());
     assert!(store.log.find(id(1)).await.unwrap().is_some());
-    clock.advance(settings.keep_expired);
+    clock.advance(keep_expired);
     upkeep.expire_once().await;
     assert!(store.log.find(id(1)).await.unwrap().is_none());
     follower.stop().await;
@@ -259,11 +321,11 @@ async fn what_is_told_twice_at_once_does_not_come_back_after_its_lift() {
     let revoked = |position| change(position, vec![revocation(1, user("a"), 0)]);
     let lifted = change(2, Vec::new());
     let script = vec![
-        Ok(Event::CaughtUp(Position::START)),
+        Ok(caught_up(Position::START)),
         Ok(Event::Change(revoked(1))),
         Ok(Event::Change(lifted)),
         Ok(Event::Change(revoked(1))),
-        Ok(Event::CaughtUp(Position::new(2))),
+        Ok(caught_up(Position::new(2))),
     ];
     let rig = Rig::start(&[], vec![Some(script)]).await;
     rig.index.reached(Position::new(2)).await;

@@ -10,6 +10,8 @@ use crate::index::{Index, Standing};
 use crate::live::Live;
 use crate::store::SharedLog;
 use crate::sync::Settings;
+use crate::sync::ledger::Ledger;
+use crate::sync::observer::Observer;
 use crate::telemetry::Metrics;
 
 #[derive(Clone)]
@@ -17,6 +19,8 @@ pub(super) struct Upkeep {
     pub(super) log: SharedLog,
     pub(super) index: Arc<Index>,
     pub(super) live: Arc<Live>,
+    pub(super) ledger: Option<Arc<Ledger>>,
+    pub(super) observer: Arc<Observer>,
     pub(super) clock: SharedClock,
     pub(super) metrics: Arc<Metrics>,
     pub(super) settings: Settings,
@@ -45,12 +49,14 @@ impl Upkeep {
         }
     }
 
-    /// Cuts what has expired, again and again: one look at all instead of a timer for each.
+    /// Cuts what has expired, again and again: one look at all instead of a timer for each. As often it is looked at how the
+    /// index stands, which changes by time alone.
     pub(super) async fn cut_expired(self) {
         let mut ticks = interval(self.settings.cut_expired_every);
         ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
         loop {
             ticks.tick().await;
+            self.observer.publish();
             let cut = self.live.expire(self.clock.now());
             if cut > 0 {
                 tracing::debug!(cut, "open exchanges ended with their tokens");
@@ -66,6 +72,9 @@ impl Upkeep {
             ticks.tick().await;
             let in_step = self.index.standing() == Standing::InStep;
             self.metrics.open_exchanges(self.live.open());
+            if let Some((entries, bytes)) = self.ledger.as_ref().map(|ledger| ledger.size()) {
+                self.metrics.ledger(entries, bytes);
+            }
             self.metrics.index(&self.index.shapes(), self.index.position().get(), in_step);
         }
     }

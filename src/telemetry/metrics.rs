@@ -30,6 +30,8 @@
 //! | `portcullis_admin_requests_total` | `call`, `status` | admin calls by their route and status |
 //! | `portcullis_reloads_total` | `result` | configuration reloads: `ok`, `failed` |
 //! | `portcullis_panics_total` | | panics caught at a connection's edge; each is a bug |
+//!
+//! Those of `sync` stand in `sync_metrics.rs`.
 
 use std::fmt;
 use std::sync::Arc;
@@ -43,10 +45,12 @@ use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::metrics::histogram::{Histogram, exponential_buckets};
 use prometheus_client::registry::Registry;
 
+use super::sync_metrics::SyncMetrics;
+
 macro_rules! labels {
     ($name:ident: $($field:ident),+) => {
         #[derive(Clone, Debug, EncodeLabelSet, Eq, Hash, PartialEq)]
-        struct $name { $($field: Arc<str>),+ }
+        pub(super) struct $name { $(pub(super) $field: Arc<str>),+ }
     };
 }
 
@@ -92,6 +96,7 @@ pub struct Metrics {
     admin_requests: Family<CallStatus, Counter>,
     reloads: Family<CacheResult, Counter>,
     panics: Counter,
+    pub(super) sync: SyncMetrics,
 }
 
 /// From 100 µs to about 26 s.
@@ -132,9 +137,11 @@ impl Metrics {
             admin_requests: Family::default(),
             reloads: Family::default(),
             panics: Counter::default(),
+            sync: SyncMetrics::default(),
         };
         metrics.register_traffic();
         metrics.register_state();
+        metrics.sync.register(&mut metrics.registry);
         Arc::new(metrics)
     }
 
@@ -315,7 +322,7 @@ impl Metrics {
     }
 }
 
-fn gauge(value: u64) -> i64 {
+pub(super) fn gauge(value: u64) -> i64 {
     i64::try_from(value).unwrap_or(i64::MAX)
 }
 

@@ -4,6 +4,7 @@ pub mod access_log;
 mod cause;
 mod metrics;
 mod subscriber;
+mod sync_metrics;
 
 pub use cause::in_one_line;
 pub use metrics::{Metrics, Open};

@@ -204,6 +204,7 @@ impl From<ControlError> for Fault {
             }
             ControlError::NotFound(id) => Self::unknown(id),
             error @ ControlError::NoSession => Self::NotFound(error.to_string()),
+            ControlError::Busy => Self::Busy("calls that wait for all replicas"),
             ControlError::Blind => Self::Unavailable("this replica is not in step with the log"),
             ControlError::Store(error) => error.into(),
         }
@@ -214,6 +215,9 @@ impl From<StoreError> for Fault {
     fn from(error: StoreError) -> Self {
         match error {
             StoreError::Unavailable(_) => Self::Unavailable("the store cannot be reached or cannot write; ask again"),
+            StoreError::Lost(_) | StoreError::Trimmed(_) => {
+                Self::Unavailable("the store lost data, which this replica is putting back; ask again")
+            }
             error @ (StoreError::Corrupt(..) | StoreError::Unusable(..)) => {
                 tracing::error!(error = &error as &dyn std::error::Error, "an admin call met a broken store");
                 Self::Internal

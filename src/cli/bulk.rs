@@ -12,8 +12,9 @@ use hyper::body::Bytes;
 use indicatif::{ProgressBar, ProgressStyle};
 use serde_json::Value;
 
-use super::http::{Admin, Reply};
-use super::{Failure, input, output};
+use super::http::{Admin, Reply, query};
+use super::wait::Waiting;
+use super::{Failure, Options, input, output};
 
 /// Lines in a batch.
 const BATCH_LINES: usize = 1000;
@@ -27,7 +28,9 @@ const ATTEMPTS: u32 = 5;
 const BATCHES_PER_LINE: u64 = 10;
 
 /// Sends what is in `file`, or on standard input when that is `-`.
-pub(super) async fn run(admin: &Admin, file: &Path, json: bool) -> Result<(), Failure> {
+///
+/// With `--wait all` the last batch asks for it: where its confirmation is, what came before it is too.
+pub(super) async fn run(admin: &Admin, file: &Path, waiting: Waiting, options: &Options) -> Result<(), Failure> {
     let (from, bytes): (Box<dyn Read + Send>, _) = if file == Path::new("-") {
         (Box::new(io::stdin()), None)
     } else {
@@ -35,13 +38,24 @@ pub(super) async fn run(admin: &Admin, file: &Path, json: bool) -> Result<(), Fa
         let bytes = size(&opened);
         (Box::new(opened), bytes)
     };
-    let mut tally = Tally::new(bytes, json);
+    let mut tally = Tally::new(bytes, options.json);
     let mut lines = Lines { from: BufReader::new(from), number: 0 };
-    while let Some(batch) = lines.batch()? {
-        let results = send(admin, &batch).await?;
+    let mut next = lines.batch()?;
+    while let Some(batch) = next.take() {
+        next = lines.batch()?;
+        let [wait, timeout] = waiting.parameters(options);
+        let query = if next.is_none() { query(&[wait, timeout]) } else { String::new() };
+        let (results, spread) = send(admin, &batch, &query).await?;
         tally.add(&batch, &results)?;
+        tally.spread = spread;
     }
-    tally.finish()
+    let spread = tally.spread.take();
+    tally.finish()?;
+    let Some(spread) = spread else { return Ok(()) };
+    if options.json {
+        output::json(&spread)?;
+    }
+    waiting.tell(&spread, options.json)
 }
 
 fn size(file: &File) -> Option<u64> {
@@ -94,15 +108,19 @@ impl Batch {
     }
 }
 
-/// The answer to each line of a batch.
-async fn send(admin: &Admin, batch: &Batch) -> Result<Vec<Value>, Failure> {
-    if batch.numbers.is_empty() {
-        return Ok(Vec::new());
+/// The answer to each line of a batch, and who has confirmed it, where that was asked for.
+type Answers = (Vec<Value>, Option<Value>);
+
+/// The answers to a batch.
+async fn send(admin: &Admin, batch: &Batch, query: &str) -> Result<Answers, Failure> {
+    if batch.numbers.is_empty() && query.is_empty() {
+        return Ok((Vec::new(), None));
     }
     let mut attempt = 1;
     loop {
         let body = Bytes::from(batch.text.clone());
-        let outcome = admin.call(Method::POST, "/v1/revocations/bulk", Some(("application/x-ndjson", body))).await;
+        let path = format!("/v1/revocations/bulk{query}");
+        let outcome = admin.call(Method::POST, &path, Some(("application/x-ndjson", body))).await;
         let (failure, pause) = match outcome {
             Ok(reply) if reply.status.is_success() => match answers(&reply, batch) {
                 Ok(answers) => return Ok(answers),
@@ -121,16 +139,18 @@ async fn send(admin: &Admin, batch: &Batch) -> Result<Vec<Value>, Failure> {
 }
 
 /// The answer to each line. When one could not be done now, the whole batch is to be sent again.
-fn answers(reply: &Reply, batch: &Batch) -> Result<Vec<Value>, Failure> {
+fn answers(reply: &Reply, batch: &Batch) -> Result<Answers, Failure> {
     let lines = reply.body.split(|byte| *byte == b'\n').filter(|line| !line.is_empty());
-    let answers: Vec<Value> = lines.map(|line| serde_json::from_slice(line).unwrap_or_default()).collect();
+    let mut answers: Vec<Value> = lines.map(|line| serde_json::from_slice(line).unwrap_or_default()).collect();
+    // The line about replicas comes last, and is no answer to a line.
+    let spread = answers.pop_if(|last| last.get("complete").is_some());
     if answers.len() != batch.numbers.len() {
         let text = format!("{} lines were sent and {} answered", batch.numbers.len(), answers.len());
         return Err(Failure::Unavailable(text));
     }
     match answers.iter().find(|answer| status(answer) >= 500) {
         Some(answer) => Err(Failure::Unavailable(output::member(answer, "error"))),
-        None => Ok(answers),
+        None => Ok((answers, spread)),
     }
 }
 
@@ -148,13 +168,15 @@ struct Tally {
     revoked: u64,
     already: u64,
     failed: u64,
+    /// Who has confirmed the last batch.
+    spread: Option<Value>,
 }
 
 impl Tally {
     fn new(bytes: Option<u64>, json: bool) -> Self {
         let plain = json || !io::stderr().is_terminal();
         let bar = if plain { ProgressBar::hidden() } else { bar(bytes) };
-        Self { bar, plain, json, batches: 0, revoked: 0, already: 0, failed: 0 }
+        Self { bar, plain, json, batches: 0, revoked: 0, already: 0, failed: 0, spread: None }
     }
 
     fn add(&mut self, batch: &Batch, results: &[Value]) -> Result<(), Failure> {

@@ -27,6 +27,9 @@ pub enum Failure {
     /// The admin side cannot do it now; what became of it is unknown.
     #[error("{0}")]
     Unavailable(String),
+    /// It was done, but not every live replica has confirmed it in time; these have not.
+    #[error("done, but not every live replica has confirmed it in time; missing: {0}")]
+    Incomplete(String),
     /// Standard output was closed; whoever read it has read enough.
     #[error("standard output is closed")]
     Closed,
@@ -52,6 +55,7 @@ impl Failure {
             Self::Unreachable(_) => 3,
             Self::Refused(_) => 4,
             Self::Unavailable(_) => 5,
+            Self::Incomplete(_) => 6,
         }
     }
 }

@@ -84,6 +84,11 @@ impl Admin {
         })
     }
 
+    /// The same, waiting so much longer for an answer.
+    pub(super) fn patient(self, more: Duration) -> Self {
+        Self { timeout: self.timeout.saturating_add(more), ..self }
+    }
+
     fn warn_of_plain_text(&self) {
         let local = self.host == "localhost" || self.host.parse().is_ok_and(|ip: std::net::IpAddr| ip.is_loopback());
         if self.tls.is_none() && !local && self.authorization.is_some() {

@@ -25,6 +25,7 @@ mod sessions;
 mod sse;
 mod status;
 mod tls;
+mod wait;
 mod when;
 
 pub use failure::Failure;
@@ -37,6 +38,7 @@ Exit codes:
   3  the admin side cannot be reached
   4  the admin side refused the caller (401, 403, 429)
   5  the admin side cannot do it now (503): the outcome is unknown, repeat the command
+  6  done, but with --wait all not every live replica has confirmed in time; the revocation stands
 
 Environment:
   PORTCULLIS_ADMIN       the admin side's URL, as --admin
@@ -81,7 +83,7 @@ struct AdminOptions {
     /// A PEM file with the client certificate's key
     #[arg(long, global = true, value_name = "FILE", requires = "cert", help_heading = "Admin client")]
     key: Option<PathBuf>,
-    /// How long to wait for an answer
+    /// How long to wait for an answer; with --wait all, for the replicas
     #[arg(long, global = true, value_name = "TIME", default_value = "30s", value_parser = humantime::parse_duration)]
     #[arg(help_heading = "Admin client")]
     timeout: std::time::Duration,
@@ -189,6 +191,6 @@ mod tests {
     #[test]
     fn the_exit_codes_are_in_the_help() {
         let help = Cli::command().render_long_help().to_string();
-        assert!((0..=5).all(|code| help.contains(&format!("\n  {code}  "))), "{help}");
+        assert!((0..=6).all(|code| help.contains(&format!("\n  {code}  "))), "{help}");
     }
 }

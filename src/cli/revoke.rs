@@ -2,11 +2,12 @@
 
 use std::path::PathBuf;
 
-use clap::{ArgGroup, Args, ValueEnum};
+use clap::{ArgGroup, Args};
 use hyper::Method;
 use serde_json::{Map, Value, json};
 
-use super::http::{Admin, query};
+use super::http::query;
+use super::wait::Waiting;
 use super::when::When;
 use super::{Failure, Options, bulk, input, output};
 use crate::clock::SystemClock;
@@ -15,7 +16,7 @@ use crate::domain::{Timestamp, TokenKind};
 const EXAMPLES: &str = "\
 Examples:
   portcullis revoke --issuer main --user alice --reason 'lost laptop'
-  portcullis revoke --issuer main --session s-42 --wait all
+  portcullis revoke --issuer main --session s-42 --wait all --timeout 5s
   portcullis revoke --issuer main --claim device_id=d-7
   portcullis revoke --token-stdin < token.txt
   portcullis revoke --bulk revocations.ndjson
@@ -36,9 +37,8 @@ pub(super) struct RevokeTokens {
     bulk: Option<PathBuf>,
     #[command(flatten)]
     extent: Extent,
-    /// Whose confirmation to wait for
-    #[arg(long, value_enum, default_value_t = Wait::Local)]
-    wait: Wait,
+    #[command(flatten)]
+    waiting: Waiting,
     /// Only say what it would do
     #[arg(long)]
     dry_run: bool,
@@ -104,14 +104,6 @@ struct Extent {
     expires: Option<When>,
 }
 
-#[derive(Clone, Copy, Debug, Eq, PartialEq, ValueEnum)]
-enum Wait {
-    /// The replica that is asked
-    Local,
-    /// Every live replica
-    All,
-}
-
 fn claim(text: &str) -> Result<(String, String), String> {
     let (name, value) = text.split_once('=').ok_or("a claim is written NAME=VALUE")?;
     if name.is_empty() { Err("a claim needs a name".to_owned()) } else { Ok((name.to_owned(), value.to_owned())) }
@@ -120,23 +112,20 @@ fn claim(text: &str) -> Result<(String, String), String> {
 impl RevokeTokens {
     /// Revokes, and prints what came of it.
     pub(super) async fn run(self, options: &Options) -> Result<(), Failure> {
-        let admin = Admin::new(&options.admin)?;
+        let admin = self.waiting.admin(options)?;
         if let Some(file) = &self.bulk {
-            return bulk::run(&admin, file, options.json).await;
+            return bulk::run(&admin, file, self.waiting, options).await;
         }
         let body = self.body(SystemClock::shared().now())?;
-        let answer = admin.json(Method::POST, &format!("/v1/revocations{}", self.query(options)), Some(&body)).await?;
-        if options.json { output::json(&answer) } else { self.print(&answer) }
-    }
-
-    fn query(&self, options: &Options) -> String {
-        let all = (self.wait == Wait::All).then(|| "all".to_owned());
-        // Leave the answer time to travel.
-        let patience = options.admin.timeout.saturating_sub(std::time::Duration::from_secs(1));
-        let timeout = all
-            .is_some()
-            .then(|| humantime::format_duration(patience.min(std::time::Duration::from_secs(30))).to_string());
-        query(&[("wait", all), ("timeout", timeout), ("dry_run", self.dry_run.then(|| "true".to_owned()))])
+        let [wait, timeout] = self.waiting.parameters(options);
+        let query = query(&[wait, timeout, ("dry_run", self.dry_run.then(|| "true".to_owned()))]);
+        let answer = admin.json(Method::POST, &format!("/v1/revocations{query}"), Some(&body)).await?;
+        match (options.json, self.dry_run) {
+            (true, _) => output::json(&answer)?,
+            (false, true) => return output::line(&forecast(&answer)),
+            (false, false) => output::line(&receipt(&answer))?,
+        }
+        self.waiting.tell(&answer, options.json)
     }
 
     fn body(&self, now: Timestamp) -> Result<Value, Failure> {
@@ -152,22 +141,6 @@ impl RevokeTokens {
         }
         let token = input::secret(self.text.token_file.as_deref(), "token")?;
         Ok(Map::from_iter([("token".to_owned(), Value::String(token))]))
-    }
-
-    fn print(&self, answer: &Value) -> Result<(), Failure> {
-        if self.dry_run {
-            return output::line(&forecast(answer));
-        }
-        output::line(&receipt(answer))?;
-        let replicas = answer.get("replicas").and_then(Value::as_array).map(Vec::as_slice).unwrap_or_default();
-        for replica in replicas {
-            let (name, millis) = (output::member(replica, "name"), output::member(replica, "millis"));
-            output::line(&format!("  confirmed by {name} after {millis} ms"))?;
-        }
-        if answer.get("complete") == Some(&Value::Bool(false)) {
-            output::line("  not every live replica has confirmed in time")?;
-        }
-        Ok(())
     }
 }
 

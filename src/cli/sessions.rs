@@ -6,6 +6,7 @@ use serde_json::{Value, json};
 
 use super::http::{Admin, encode, query};
 use super::output::{self, Table};
+use super::wait::Waiting;
 use super::when::When;
 use super::{Failure, Options, revoke};
 use crate::clock::SystemClock;
@@ -139,16 +140,17 @@ struct End {
     /// Why; the audit trail keeps it
     #[arg(long, value_name = "TEXT")]
     reason: Option<String>,
+    #[command(flatten)]
+    waiting: Waiting,
 }
 
 impl Sessions {
     /// Lists, shows or ends.
     pub(super) async fn run(self, options: &Options) -> Result<(), Failure> {
-        let admin = Admin::new(&options.admin)?;
         match self.action {
-            None => self.list.run(&admin, options.json).await,
-            Some(Action::Show(show)) => show.run(&admin, options.json).await,
-            Some(Action::End(end)) => end.run(&admin, options.json).await,
+            None => self.list.run(&Admin::new(&options.admin)?, options.json).await,
+            Some(Action::Show(show)) => show.run(&Admin::new(&options.admin)?, options.json).await,
+            Some(Action::End(end)) => end.run(options).await,
         }
     }
 }
@@ -268,17 +270,24 @@ fn print_one(session: &Value) -> Result<(), Failure> {
 
 impl End {
     /// Ends, and prints what came of it.
-    async fn run(self, admin: &Admin, json: bool) -> Result<(), Failure> {
-        let answer = admin.json(Method::DELETE, &self.path(), None).await?;
-        if json { output::json(&answer) } else { output::line(&revoke::receipt(&answer)) }
+    async fn run(self, options: &Options) -> Result<(), Failure> {
+        let path = self.path(self.waiting.parameters(options));
+        let answer = self.waiting.admin(options)?.json(Method::DELETE, &path, None).await?;
+        if options.json {
+            output::json(&answer)?
+        } else {
+            output::line(&revoke::receipt(&answer))?
+        }
+        if self.waiting.for_all() { self.waiting.tell(&answer, options.json) } else { Ok(()) }
     }
 
-    fn path(&self) -> String {
+    fn path(&self, [wait, timeout]: [(&'static str, Option<String>); 2]) -> String {
         let place = match (&self.id, &self.user) {
             (Some(id), _) => format!("/v1/sessions/{}", encode(id)),
             (None, user) => format!("/v1/users/{}/sessions", encode(user.as_deref().unwrap_or_default())),
         };
-        format!("{place}{}", query(&[("issuer", self.issuer.clone()), ("reason", self.reason.clone())]))
+        let (issuer, reason) = (self.issuer.clone(), self.reason.clone());
+        format!("{place}{}", query(&[("issuer", issuer), ("reason", reason), wait, timeout]))
     }
 }
 
@@ -313,7 +322,7 @@ mod tests {
     #[test]
     fn one_session_or_one_user_is_ended() {
         let path = |line: &str| match parse(line).unwrap().action {
-            Some(Action::End(end)) => end.path(),
+            Some(Action::End(end)) => end.path([("wait", None), ("timeout", None)]),
             other => panic!("{other:?}"),
         };
         assert_eq!(path("end s/1 --issuer main --reason x"), "/v1/sessions/s%2F1?issuer=main&reason=x");

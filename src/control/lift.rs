@@ -120,6 +120,7 @@ impl Control {
         let now = self.clock.now();
         let entry = |held: &Revocation| Entry::Lift { id: held.id, lift: Lift { at: now, actor: actor(caller) } };
         let record = |held: &Revocation| self.record(caller, now, "lift", held.selector.canonical(), reason);
-        Batch { entries: held.iter().map(entry).collect(), audit: held.iter().map(record).collect(), now }
+        let seen = self.index.checkpoint();
+        Batch { entries: held.iter().map(entry).collect(), audit: held.iter().map(record).collect(), now, seen }
     }
 }

@@ -14,6 +14,7 @@ mod order;
 mod own;
 mod pairs;
 mod password;
+mod replicas;
 mod revoke;
 mod sessions;
 mod state;
@@ -27,9 +28,10 @@ use std::time::Duration;
 
 use crate::clock::SharedClock;
 
+use crate::control::replicas::Replicas;
 use crate::domain::{
-    BearerToken, Claims, Denial, Disposition, InvalidSelector, Position, Reach, Recorded, RevocationId, Right, Rights,
-    Selector, Timestamp,
+    BearerToken, Claims, Denial, Disposition, InvalidSelector, Position, Reach, Recorded, ReplicaIdentity,
+    RevocationId, Right, Rights, Selector, Timestamp,
 };
 use crate::index::Index;
 use crate::live::Live;
@@ -46,6 +48,7 @@ pub use crate::store::{
 pub use invalidate::Counts;
 pub use own::OwnSessions;
 pub use pairs::Whose;
+pub use replicas::{Asked, Confirmed, Fleet, ReplicaStatus, Spread, Wait};
 pub use sessions::ShownSession;
 pub use state::Status;
 pub use tokens::Tokens;
@@ -158,6 +161,9 @@ pub enum ControlError {
     /// This replica is out of step with the log, so it cannot tell.
     #[error("this replica is out of step with the log")]
     Blind,
+    /// As many wait for replicas as may; nothing was done.
+    #[error("too many wait for all replicas")]
+    Busy,
     /// The store could not make it durable. It is unknown whether it will stand; ask again.
     #[error(transparent)]
     Store(#[from] StoreError),
@@ -174,15 +180,17 @@ impl ControlError {
 }
 
 /// Bounds.
-#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+#[derive(Clone, Debug, Eq, PartialEq)]
 pub struct Settings {
     /// The longest a command may take to become durable and to be shown by our own index.
     pub timeout: Duration,
+    /// Who we are among the replicas.
+    pub replica: ReplicaIdentity,
 }
 
 impl Default for Settings {
     fn default() -> Self {
-        Self { timeout: Duration::from_secs(10) }
+        Self { timeout: Duration::from_secs(10), replica: ReplicaIdentity::default() }
     }
 }
 
@@ -193,6 +201,7 @@ pub struct Control {
     audit: SharedAudit,
     sessions: SharedSessions,
     passwords: Arc<Passwords>,
+    replicas: Replicas,
     index: Arc<Index>,
     live: Arc<Live>,
     tokens: Arc<dyn Tokens>,
@@ -210,15 +219,22 @@ impl Control {
         clock: SharedClock,
         settings: Settings,
     ) -> Arc<Self> {
-        let Store { log, audit, sessions, passwords } = store.clone();
+        let Store { log, audit, sessions, passwords, .. } = store.clone();
         let passwords = Passwords::new(passwords, clock.clone(), PasswordSettings::default());
-        Arc::new(Self { log, audit, sessions, passwords, index, live, tokens, clock, settings })
+        let replicas = Replicas::new(settings.replica.clone(), store.replicas.clone(), index.clone(), clock.clone());
+        Arc::new(Self { log, audit, sessions, passwords, replicas, index, live, tokens, clock, settings })
     }
 
     /// The passwords that are given here, for whoever takes them.
     #[must_use]
     pub const fn passwords(&self) -> &Arc<Passwords> {
         &self.passwords
+    }
+
+    /// Who we are among the replicas.
+    #[must_use]
+    pub const fn replica(&self) -> &ReplicaIdentity {
+        &self.settings.replica
     }
 
     /// The wall clock, for answers.

@@ -117,7 +117,8 @@ impl Control {
 
     pub(super) fn batch(&self, caller: &Caller, revocations: Vec<Revocation>) -> Batch {
         let audit = revocations.iter().map(|revocation| self.record_of(caller, revocation)).collect();
-        Batch { entries: revocations.into_iter().map(Entry::Revoke).collect(), audit, now: self.clock.now() }
+        let entries = revocations.into_iter().map(Entry::Revoke).collect();
+        Batch { entries, audit, now: self.clock.now(), seen: self.index.checkpoint() }
     }
 
     /// What came of each entry, once our own index shows it.

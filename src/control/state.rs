@@ -7,7 +7,7 @@ use tokio::time::timeout;
 
 use crate::control::order::require;
 use crate::control::{Caller, Control, ControlError};
-use crate::domain::{Claims, Denial, Position, Right};
+use crate::domain::{Checkpoint, Claims, Denial, Position, Right};
 use crate::index::Standing;
 use crate::sessions::completed;
 use crate::store::{EventStream, StoreError};
@@ -63,14 +63,14 @@ impl Control {
         if let Err(refusal) = require(caller, Right::SessionsRead).or_else(|_| require(caller, Right::AuditRead)) {
             return Err(self.refused(caller, "read", "events", refusal).await);
         }
-        let from = from.unwrap_or_else(|| self.index.position());
-        let mut events = self.log.follow(from).await?;
+        let at = from.map_or_else(|| self.index.checkpoint(), Checkpoint::from);
+        let mut events = self.log.follow(at).await?;
         // The first event shows whether the log can be read from there.
         let first = timeout(self.settings.timeout, events.next()).await;
         match first.map_err(|_| StoreError::Unavailable("the store took too long".into()))? {
             Some(Ok(event)) => Ok(stream::iter([Ok(event)]).chain(events).boxed()),
-            Some(Err(StoreError::Unusable(..))) if from > self.index.position() => {
-                Err(ControlError::Invalid(format!("the log has not reached position {from}")))
+            Some(Err(StoreError::Lost(_))) if at.position > self.index.position() => {
+                Err(ControlError::Invalid(format!("the log has not reached position {}", at.position)))
             }
             Some(Err(error)) => Err(error.into()),
             None => Err(StoreError::Unavailable("the log was closed".into()).into()),

@@ -20,9 +20,10 @@ use crate::admin::door::Access;
 use crate::admin::extract::{self, MAX_JSON_BYTES, NoParameters, Parameters};
 use crate::admin::native::Calls;
 use crate::admin::native::lines::{End, Line, Lines};
+use crate::admin::native::spread::{Spread, Wait};
 use crate::admin::native::wire::{Kind, RevokeBody, kinds, last_second, outcome};
 use crate::admin::{Admin, Fault, Identity};
-use crate::control::{ControlError, Event, EventStream, Receipt, Revoke, StoreError};
+use crate::control::{Asked, ControlError, Event, EventStream, Receipt, Revoke, StoreError};
 use crate::domain::{Position, Revocation, Right, Timestamp};
 
 const NDJSON: &str = "application/x-ndjson";
@@ -45,6 +46,13 @@ struct ImportParameters {
     /// Only answer to lines that failed.
     #[serde(default)]
     quiet: bool,
+    /// Whose word the last line waits for: with `all`, every live replica's.
+    #[serde(default)]
+    #[param(inline)]
+    wait: Wait,
+    /// How long to wait for other replicas, as `500ms` or `2s`; at most `60s`. Default: `2s`.
+    #[param(example = "2s")]
+    timeout: Option<String>,
 }
 
 /// The answer to one line.
@@ -66,12 +74,23 @@ struct LineAnswer {
     error: Option<String>,
 }
 
+/// A line of the answer.
+#[derive(Debug, Serialize, ToSchema)]
+#[serde(untagged)]
+#[expect(dead_code, reason = "describes what is written one by one")]
+enum ImportLine {
+    Answer(LineAnswer),
+    Spread(Spread),
+}
+
 /// Import revocations
 ///
-/// A revocation a line, at most 64 KiB each; an answer a line, in the same order, sent while lines still come.
+/// A revocation a line, at most 64 KiB each; an answer a line, in the same order, sent while lines still come. With `wait=all` one
+/// more line comes last, `quiet` or not: whether every live replica has applied all that was done, and who. It has no member `line`,
+/// and it is missing when the body did not come to its end.
 #[utoipa::path(post, path = "/v1/revocations/bulk", tag = "revocations", params(ImportParameters),
     request_body(content = RevokeBody, content_type = "application/x-ndjson", description = "One revocation a line"),
-    responses((status = 200, description = "One answer a line", body = LineAnswer,
+    responses((status = 200, description = "One answer a line", body = ImportLine,
                content_type = "application/x-ndjson")))]
 async fn import(
     State(admin): State<Arc<Admin>>,
@@ -80,9 +99,13 @@ async fn import(
     request: Request,
 ) -> Result<Response, Fault> {
     extract::media_type(request.headers(), &[NDJSON, "application/ndjson", "application/jsonl"])?;
+    let asked = parameters.wait.ask(parameters.timeout.as_deref(), &admin)?;
+    let asked = Some(asked).filter(|_| parameters.wait == Wait::All);
     let permit = permit(&admin)?;
     let lines = Lines::of(request.into_body());
-    let import = Import { lines, admin, identity, quiet: parameters.quiet, _permit: permit };
+    let position = admin.control.status().position;
+    let (quiet, ended) = (parameters.quiet, false);
+    let import = Import { lines, admin, identity, quiet, asked, position, ended, _permit: permit };
     let answers = stream::unfold(Some(import), async |import| {
         let (bytes, rest) = import?.step().await;
         Some((Ok::<_, Infallible>(bytes), rest))
@@ -104,14 +127,24 @@ struct Import {
     admin: Arc<Admin>,
     identity: Identity,
     quiet: bool,
+    /// Set when the last line is to tell how far all has spread.
+    asked: Option<Asked>,
+    /// Up to where what was done stands in the log.
+    position: Position,
+    /// All lines were read; what is left is to tell that.
+    ended: bool,
     _permit: OwnedSemaphorePermit,
 }
 
 impl Import {
     /// Carries out the next batch; gives the answers, and itself if there may be more.
     async fn step(mut self) -> (Bytes, Option<Self>) {
+        if self.ended {
+            return (self.spread().await, None);
+        }
         let batch = self.lines.batch().await;
-        let answers = carry_out(&self.admin, &self.identity, batch.lines).await;
+        let (answers, reached) = carry_out(&self.admin, &self.identity, batch.lines).await;
+        self.position = self.position.max(reached);
         let mut text = Vec::new();
         for answer in answers.iter().filter(|answer| !self.quiet || answer.error.is_some()) {
             append_line(&mut text, answer);
@@ -119,23 +152,36 @@ impl Import {
         if let Some(End::Stalled(line)) = batch.end {
             append_line(&mut text, &LineAnswer::of(line, Err(Fault::Timeout)));
         }
-        (text.into(), batch.end.is_none().then_some(self))
+        self.ended = batch.end == Some(End::Complete) && self.asked.is_some();
+        (text.into(), (batch.end.is_none() || self.ended).then_some(self))
+    }
+
+    /// The last line.
+    async fn spread(self) -> Bytes {
+        let Self { asked, admin, position, .. } = self;
+        let mut text = Vec::new();
+        if let Some(asked) = asked {
+            append_line(&mut text, &Spread::of(&admin, &asked, position).await);
+        }
+        text.into()
     }
 }
 
-/// Revokes what the lines ask for, in one go; an answer for each line, in order.
-async fn carry_out(admin: &Admin, identity: &Identity, lines: Vec<Line>) -> Vec<LineAnswer> {
+/// Revokes what the lines ask for, in one go; an answer for each line, in order, and up to where it stands in the log.
+async fn carry_out(admin: &Admin, identity: &Identity, lines: Vec<Line>) -> (Vec<LineAnswer>, Position) {
     let mut commands = Vec::new();
     let mut read = Vec::new();
     for line in lines {
         read.push((line.number, command(&line).map(|command| commands.push(command))));
     }
-    let mut receipts = admin.control.revoke_all(&identity.caller, commands).await.into_iter();
+    let receipts = admin.control.revoke_all(&identity.caller, commands).await;
+    let reached = receipts.iter().flatten().map(|receipt| receipt.position).max().unwrap_or_default();
+    let mut receipts = receipts.into_iter();
     let mut next = || receipts.next().unwrap_or_else(|| Err(ControlError::Invalid("not carried out".to_owned())));
     let answers = read
         .into_iter()
         .map(|(number, fault)| LineAnswer::of(number, fault.and_then(|()| next().map_err(Fault::from))));
-    answers.collect()
+    (answers.collect(), reached)
 }
 
 fn command(line: &Line) -> Result<Revoke, Fault> {

@@ -165,8 +165,9 @@ impl Feed {
                 Some(told(&change, self.resumable, self.admin.clock.now()))
             }
             // An id without data is remembered by the reader and dispatched to nobody (WHATWG HTML §9.2.6).
-            Event::CaughtUp(position) => {
+            Event::CaughtUp(proof) => {
                 self.resumable = true;
+                let position = proof.checkpoint.position;
                 let news = self.told_upto.replace(position) != Some(position);
                 news.then(|| format!("id: {position}\n\n"))
             }

@@ -6,16 +6,17 @@ use std::sync::Arc;
 use axum::Json;
 use axum::extract::State;
 use serde::{Deserialize, Serialize};
-use utoipa::ToSchema;
+use utoipa::{IntoParams, ToSchema};
 
 use crate::admin::door::Access;
-use crate::admin::extract::JsonBody;
+use crate::admin::extract::{JsonBody, Parameters};
 use crate::admin::fault::ItemError;
 use crate::admin::native::Calls;
+use crate::admin::native::spread::{Spread, Wait};
 use crate::admin::native::wire::{outcome, token_of};
 use crate::admin::{Admin, Fault, Identity};
 use crate::control::{Receipt, Revoke, Target};
-use crate::domain::Right;
+use crate::domain::{Position, Right};
 
 pub(super) fn calls(calls: Calls) -> Calls {
     calls.add(__path_invalidate, Access::Needs(Right::SessionsRevoke), invalidate)
@@ -50,27 +51,56 @@ struct Invalidated {
     errors: Vec<ItemError>,
 }
 
+/// How many were invalidated, and how far that has come.
+#[derive(Debug, Serialize, ToSchema)]
+struct InvalidatedEverywhere {
+    #[serde(flatten)]
+    counts: Invalidated,
+    #[serde(flatten)]
+    spread: Spread,
+}
+
+/// How it is to be carried out.
+#[derive(Debug, Deserialize, IntoParams)]
+#[serde(deny_unknown_fields)]
+#[into_params(parameter_in = Query)]
+struct InvalidateParameters {
+    /// Whose word the answer waits for: this replica's, or every live one's.
+    #[serde(default)]
+    #[param(inline)]
+    wait: Wait,
+    /// How long to wait for other replicas, as `500ms` or `2s`; at most `60s`. Default: `2s`.
+    #[param(example = "2s")]
+    timeout: Option<String>,
+}
+
 /// Invalidate tokens
 ///
 /// 200 when any was; 400 when none could be, with the errors. When the store cannot keep one of them the answer is 503, and the
 /// same call may be made again.
-#[utoipa::path(post, path = "/v1/invalidate", tag = "revocations", request_body = InvalidateBody,
-    responses((status = 200, description = "How many were invalidated", body = Invalidated)))]
+#[utoipa::path(post, path = "/v1/invalidate", tag = "revocations", params(InvalidateParameters),
+    request_body = InvalidateBody,
+    responses((status = 200, description = "How many were invalidated", body = InvalidatedEverywhere)))]
 async fn invalidate(
     State(admin): State<Arc<Admin>>,
     identity: Identity,
+    Parameters(parameters): Parameters<InvalidateParameters>,
     JsonBody(body): JsonBody<InvalidateBody>,
-) -> Result<Json<Invalidated>, Fault> {
+) -> Result<Json<InvalidatedEverywhere>, Fault> {
+    let asked = parameters.wait.ask(parameters.timeout.as_deref(), &admin)?;
     let mut counts = Invalidated::default();
     let (places, commands) = body.into_commands(&mut counts.errors)?;
     let receipts = admin.control.revoke_all(&identity.caller, commands).await;
+    let mut position = Position::START;
     for (at, receipt) in places.into_iter().zip(receipts) {
+        position = position.max(receipt.as_ref().map_or(position, |receipt| receipt.position));
         counts.count(at, receipt.map_err(Fault::from))?;
     }
     if counts.invalidated + counts.previously_invalidated == 0 {
         return Err(Fault::AllInvalid(counts.errors));
     }
-    Ok(Json(counts))
+    let spread = Spread::of(&admin, &asked, position).await;
+    Ok(Json(InvalidatedEverywhere { counts, spread }))
 }
 
 impl InvalidateBody {

@@ -15,6 +15,7 @@ use crate::admin::native::revocations::{Created, created};
 use crate::admin::native::search::{Opaque, Search, SearchParameters};
 use crate::admin::native::sessions::{SessionList, SessionView};
 use crate::admin::{Admin, Fault, Identity, Problem};
+use crate::control::Wait;
 use crate::domain::Timestamp;
 
 pub(super) fn calls(calls: Calls) -> Calls {
@@ -65,10 +66,11 @@ async fn end(
     Id(Opaque(id)): Id<Opaque>,
     Parameters(parameters): Parameters<OwnEndParameters>,
 ) -> Result<Response, Fault> {
-    let asked = admin.clock.elapsed();
+    // Nobody but operators may have answers held back.
+    let asked = admin.control.ask(Wait::Local)?;
     let claims = identity.claims().ok_or(Fault::Ownerless)?;
     let receipt = admin.control.end_own(&identity.caller, claims, &id, parameters.reason).await?;
-    created(&admin, &receipt, asked)
+    created(&admin, &receipt, &asked).await
 }
 
 /// Which of one's own sessions are ended.

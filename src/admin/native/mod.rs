@@ -28,6 +28,7 @@ mod password;
 mod revocations;
 mod search;
 mod sessions;
+mod spread;
 mod status;
 mod users;
 mod wire;

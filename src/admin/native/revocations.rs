@@ -2,7 +2,6 @@
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
-use std::time::Duration;
 
 use axum::Json;
 use axum::extract::State;
@@ -14,13 +13,11 @@ use utoipa::{IntoParams, ToSchema};
 use crate::admin::door::Access;
 use crate::admin::extract::{Id, JsonBody, Parameters};
 use crate::admin::native::Calls;
-use crate::admin::native::wire::{Kind, Replica, RevocationView, RevokeBody, cursor_of, kinds, limit_of, outcome};
+use crate::admin::native::spread::{Spread, Wait};
+use crate::admin::native::wire::{Kind, RevocationView, RevokeBody, cursor_of, kinds, limit_of, outcome};
 use crate::admin::{Admin, Fault, Identity, Problem};
-use crate::control::{Forecast, Receipt, RevocationQuery};
+use crate::control::{Asked, Forecast, Receipt, ReplicaStatus, RevocationQuery};
 use crate::domain::{Position, RevocationId, Right, Timestamp};
-
-/// The longest `timeout` for other replicas.
-const MAX_WAIT: Duration = Duration::from_secs(60);
 
 pub(super) fn calls(calls: Calls) -> Calls {
     calls
@@ -38,24 +35,13 @@ struct CreateParameters {
     /// Whose word the answer waits for: this replica's, or every live one's.
     #[serde(default)]
     #[param(inline)]
-    #[expect(dead_code, reason = "this replica, whose word is always waited for, is the only one")]
     wait: Wait,
-    /// How long to wait for other replicas, as `500ms` or `2s`; at most `60s`.
+    /// How long to wait for other replicas, as `500ms` or `2s`; at most `60s`. Default: `2s`.
     #[param(example = "2s")]
     timeout: Option<String>,
     /// Only say what it would do.
     #[serde(default)]
     dry_run: bool,
-}
-
-#[derive(Clone, Copy, Debug, Default, Deserialize, Eq, PartialEq, ToSchema)]
-#[serde(rename_all = "snake_case")]
-enum Wait {
-    /// This replica refuses what is covered.
-    #[default]
-    Local,
-    /// Every live replica does.
-    All,
 }
 
 /// What came of a revocation, or would.
@@ -82,10 +68,8 @@ pub(super) struct Created {
     position: u64,
     /// How many known sessions it ended.
     sessions: usize,
-    /// Whether every replica that was waited for has applied it.
-    complete: bool,
-    /// Who has applied it.
-    replicas: Vec<Replica>,
+    #[serde(flatten)]
+    spread: Spread,
 }
 
 /// What a revocation would do.
@@ -116,6 +100,11 @@ struct Foreseen {
 /// 201 when it is new, 200 when what was asked for was so already. Either promises that it is durable and that this replica
 /// lets nothing pass that it covers. `dry_run=true` answers what it would do, and does nothing.
 ///
+/// With `wait=all` the answer is held until every live replica has confirmed that it lets nothing pass either, and names each one
+/// with its delay. When some have not in time, the status is the same, `complete` is false, and `missing` names them: the
+/// revocation stands, and reaches them by itself. A replica that has shown no sign of life for its `max_staleness` is not
+/// live, refuses to serve, and is not waited for.
+///
 /// A revocation of a user also names each known session of that user which began until the cut-off, and one of a session
 /// each that was opened from it, in revocations of their own, which are lifted with it.
 #[utoipa::path(post, path = "/v1/revocations", tag = "revocations", params(CreateParameters),
@@ -128,38 +117,20 @@ async fn create(
     Parameters(parameters): Parameters<CreateParameters>,
     JsonBody(body): JsonBody<RevokeBody>,
 ) -> Result<Response, Fault> {
-    parameters.check()?;
+    let asked = parameters.wait.ask(parameters.timeout.as_deref(), &admin)?;
     let command = body.into_command()?;
     if parameters.dry_run {
         let forecast = admin.control.forecast(&identity.caller, command).await?;
         return Ok(Json(Answer::DryRun(forecast.into())).into_response());
     }
-    let asked = admin.clock.elapsed();
     let receipt = admin.control.revoke(&identity.caller, command).await?;
-    created(&admin, &receipt, asked)
+    created(&admin, &receipt, &asked).await
 }
 
-impl CreateParameters {
-    /// One replica is all there is here, so `wait` and `timeout` are checked and then hold back nothing.
-    fn check(&self) -> Result<(), Fault> {
-        let Some(text) = &self.timeout else { return Ok(()) };
-        let timeout = humantime::parse_duration(text).ok().filter(|timeout| *timeout <= MAX_WAIT);
-        timeout
-            .map(drop)
-            .ok_or_else(|| Fault::Invalid("timeout: expected a duration up to 60s, as 500ms or 2s".to_owned()))
-    }
-}
-
-/// The answer to a revocation that was made at `asked`, or was so already.
-pub(super) fn created(admin: &Admin, receipt: &Receipt, asked: Duration) -> Result<Response, Fault> {
-    let took = admin.clock.elapsed().saturating_sub(asked);
+/// The answer to a revocation that was asked for so, or was so already; once it has spread as was asked.
+pub(super) async fn created(admin: &Admin, receipt: &Receipt, asked: &Asked) -> Result<Response, Fault> {
     let (recorded, new) = outcome(receipt).ok_or(Fault::Internal)?;
     let id = recorded.revocation.id;
-    let replica = Replica {
-        name: admin.settings.load().replica.to_string(),
-        position: receipt.position.get(),
-        millis: u64::try_from(took.as_millis()).unwrap_or(u64::MAX),
-    };
     let body = Created {
         revocation: RevocationView::of(recorded, admin.clock.now()),
         already: !new,
@@ -167,8 +138,7 @@ pub(super) fn created(admin: &Admin, receipt: &Receipt, asked: Duration) -> Resu
         cut: receipt.cut,
         position: receipt.position.get(),
         sessions: receipt.sessions,
-        complete: true,
-        replicas: vec![replica],
+        spread: Spread::of(admin, asked, receipt.position).await,
     };
     if !new {
         return Ok(Json(Answer::Revoked(body)).into_response());
@@ -279,10 +249,14 @@ struct RevocationDetail {
 struct Applied {
     /// Its name.
     name: String,
+    /// What tells it from another of that name, and from its own past.
+    id: String,
     /// Where in the log it is.
     position: u64,
     /// Whether it has applied this revocation's last change.
     applied: bool,
+    /// Whether it may be serving: it has shown a sign of life lately.
+    live: bool,
 }
 
 /// Show a revocation
@@ -297,9 +271,15 @@ async fn show(
     Id(id): Id<RevocationId>,
 ) -> Result<Json<RevocationDetail>, Fault> {
     let recorded = admin.control.find(&identity.caller, id).await?;
-    let position = admin.control.status().position;
-    let name = admin.settings.load().replica.to_string();
-    let replicas = vec![Applied { name, position: position.get(), applied: position >= recorded.position }];
+    let fleet = admin.control.fleet().await;
+    let applied = |replica: ReplicaStatus| Applied {
+        name: replica.replica.name.to_string(),
+        id: replica.replica.id.to_string(),
+        position: replica.position.get(),
+        applied: replica.position >= recorded.position,
+        live: replica.live,
+    };
+    let replicas = fleet.replicas.into_iter().map(applied).collect();
     Ok(Json(RevocationDetail { revocation: RevocationView::of(&recorded, admin.clock.now()), replicas }))
 }
 
@@ -310,6 +290,13 @@ async fn show(
 struct LiftParameters {
     /// Why, for the audit trail.
     reason: Option<String>,
+    /// Whose word the answer waits for: this replica's, or every live one's.
+    #[serde(default)]
+    #[param(inline)]
+    wait: Wait,
+    /// How long to wait for other replicas, as `500ms` or `2s`; at most `60s`. Default: `2s`.
+    #[param(example = "2s")]
+    timeout: Option<String>,
 }
 
 /// What came of a lift.
@@ -321,6 +308,8 @@ struct Lifted {
     already: bool,
     /// Where the log stood when the lift was in.
     position: u64,
+    #[serde(flatten)]
+    spread: Spread,
 }
 
 /// Lift a revocation
@@ -338,9 +327,11 @@ async fn lift(
     Id(id): Id<RevocationId>,
     Parameters(parameters): Parameters<LiftParameters>,
 ) -> Result<Json<Lifted>, Fault> {
+    let asked = parameters.wait.ask(parameters.timeout.as_deref(), &admin)?;
     let receipt = admin.control.lift(&identity.caller, id, parameters.reason).await?;
     let missing = || Fault::NotFound(format!("no revocation {id}"));
     let (recorded, new) = outcome(&receipt).ok_or_else(missing)?;
     let revocation = RevocationView::of(recorded, admin.clock.now());
-    Ok(Json(Lifted { revocation, already: !new, position: receipt.position.get() }))
+    let spread = Spread::of(&admin, &asked, receipt.position).await;
+    Ok(Json(Lifted { revocation, already: !new, position: receipt.position.get(), spread }))
 }

@@ -16,6 +16,7 @@ use crate::admin::native::Calls;
 use crate::admin::native::paging::cursor_text;
 use crate::admin::native::revocations::{Created, created};
 use crate::admin::native::search::{Anyone, Opaque, Search, SearchParameters, StateName, Type};
+use crate::admin::native::spread::Wait;
 use crate::admin::native::wire::Kind;
 use crate::admin::{Admin, Fault, Identity, Problem};
 use crate::control::{SessionPage, SessionQuery, ShownSession};
@@ -233,6 +234,13 @@ pub(super) struct EndParameters {
     pub(super) issuer: Option<String>,
     /// Why, for the audit trail.
     pub(super) reason: Option<String>,
+    /// Whose word the answer waits for: this replica's, or every live one's.
+    #[serde(default)]
+    #[param(inline)]
+    pub(super) wait: Wait,
+    /// How long to wait for other replicas, as `500ms` or `2s`; at most `60s`. Default: `2s`.
+    #[param(example = "2s")]
+    pub(super) timeout: Option<String>,
 }
 
 /// End a session
@@ -249,8 +257,8 @@ async fn end(
     Id(Opaque(id)): Id<Opaque>,
     Parameters(parameters): Parameters<EndParameters>,
 ) -> Result<Response, Fault> {
-    let asked = admin.clock.elapsed();
-    let EndParameters { issuer, reason } = parameters;
+    let EndParameters { issuer, reason, wait, timeout } = parameters;
+    let asked = wait.ask(timeout.as_deref(), &admin)?;
     let receipt = admin.control.end_session(&identity.caller, issuer.as_deref(), &id, reason).await?;
-    created(&admin, &receipt, asked)
+    created(&admin, &receipt, &asked).await
 }

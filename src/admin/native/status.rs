@@ -14,7 +14,7 @@ use crate::admin::Admin;
 use crate::admin::door::Access;
 use crate::admin::extract::{NoParameters, Parameters};
 use crate::admin::native::Calls;
-use crate::control::Standing;
+use crate::control::ReplicaStatus;
 use crate::verify::IssuerFacts;
 
 pub(super) fn calls(calls: Calls) -> Calls {
@@ -29,6 +29,8 @@ struct Status {
     version: String,
     /// This replica's name.
     replica: String,
+    /// What tells it from another of that name, and from its own past.
+    replica_id: String,
     /// How long it has been up.
     uptime_secs: u64,
     /// Whether what its index does not know is not revoked: `loading`, `in_step` or `stale`.
@@ -39,12 +41,14 @@ struct Status {
     /// The kind of store.
     #[schema(example = "sqlite")]
     store: String,
+    /// Whether the store answers just now. While it does not, `replicas` is what it said last.
+    store_answers: bool,
     /// What the index holds.
     index: IndexStatus,
     /// The configured issuers.
     issuers: Vec<IssuerStatus>,
     /// All replicas that share the log.
-    replicas: Vec<ReplicaStatus>,
+    replicas: Vec<ReplicaView>,
 }
 
 /// What the index holds.
@@ -83,45 +87,66 @@ struct IssuerStatus {
 
 /// A replica that shares the log.
 #[derive(Debug, Serialize, ToSchema)]
-struct ReplicaStatus {
+struct ReplicaView {
     /// Its name.
     name: String,
+    /// What tells it from another of that name, and from its own past.
+    id: String,
+    /// The product's version that it runs.
+    version: String,
+    /// Whether it believes its index, by its last sign of life: `loading`, `in_step` or `stale`.
+    #[schema(example = "in_step")]
+    standing: String,
     /// The position it has applied.
     position: u64,
     /// How many positions it is behind the furthest.
     lag: u64,
-    /// Whether it was heard of lately.
+    /// Whether it may be serving: it has shown a sign of life within its `max_staleness`.
     live: bool,
+    /// How long ago its last sign of life was, by the store's clock.
+    silent_ms: u64,
+    /// When it was started.
+    started_at: u64,
 }
 
-/// The name of a standing, in status and readiness.
-pub(super) const fn standing_name(standing: Standing) -> &'static str {
-    match standing {
-        Standing::Loading => "loading",
-        Standing::InStep => "in_step",
-        Standing::Stale => "stale",
+impl From<ReplicaStatus> for ReplicaView {
+    fn from(status: ReplicaStatus) -> Self {
+        Self {
+            name: status.replica.name.to_string(),
+            id: status.replica.id.to_string(),
+            version: status.version,
+            standing: status.standing,
+            position: status.position.get(),
+            lag: status.lag,
+            live: status.live,
+            silent_ms: u64::try_from(status.silent.as_millis()).unwrap_or(u64::MAX),
+            started_at: status.started_at.as_secs(),
+        }
     }
 }
 
-/// Status of this replica
+/// Status of this replica, and of all that share its store
+///
+/// It answers also while the store does not, with what this replica knows.
 #[utoipa::path(get, path = "/v1/status", tag = "status",
     responses((status = 200, description = "How this replica is", body = Status)))]
 async fn status(State(admin): State<Arc<Admin>>, _: Parameters<NoParameters>) -> Json<Status> {
     let settings = admin.settings.load();
     let status = admin.control.status();
-    let position = status.position.get();
-    let own = ReplicaStatus { name: settings.replica.to_string(), position, lag: 0, live: true };
+    let fleet = admin.control.fleet().await;
     let shapes: Vec<_> = status.shapes.into_iter().map(|(shape, entries)| ShapeStatus { shape, entries }).collect();
     Json(Status {
         version: settings.version.to_string(),
         replica: settings.replica.to_string(),
+        replica_id: admin.control.replica().id.to_string(),
         uptime_secs: admin.clock.elapsed().saturating_sub(admin.started).as_secs(),
-        standing: standing_name(status.standing).to_owned(),
-        position,
+        standing: status.standing.name().to_owned(),
+        position: status.position.get(),
         store: settings.store.to_string(),
+        store_answers: fleet.answered,
         index: IndexStatus { entries: shapes.iter().map(|shape| shape.entries).sum(), shapes },
         issuers: status.issuers.into_iter().map(IssuerStatus::from).collect(),
-        replicas: vec![own],
+        replicas: fleet.replicas.into_iter().map(ReplicaView::from).collect(),
     })
 }
 

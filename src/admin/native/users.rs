@@ -53,8 +53,8 @@ async fn end(
     Id(Opaque(user)): Id<Opaque>,
     Parameters(parameters): Parameters<EndParameters>,
 ) -> Result<Response, Fault> {
-    let asked = admin.clock.elapsed();
-    let EndParameters { issuer, reason } = parameters;
+    let EndParameters { issuer, reason, wait, timeout } = parameters;
+    let asked = wait.ask(timeout.as_deref(), &admin)?;
     let receipt = admin.control.end_user(&identity.caller, issuer.as_deref(), &user, reason).await?;
-    created(&admin, &receipt, asked)
+    created(&admin, &receipt, &asked).await
 }

@@ -260,20 +260,6 @@ pub(super) const fn outcome(receipt: &Receipt) -> Option<(&Recorded, bool)> {
     }
 }
 
-/// A replica that has applied a command.
-#[derive(Clone, Debug, Serialize, ToSchema)]
-pub(super) struct Replica {
-    /// Its name.
-    #[schema(example = "gateway-1")]
-    pub name: String,
-    /// Where in the log it is.
-    #[schema(example = 7)]
-    pub position: u64,
-    /// How long after the command came in it had applied it, in milliseconds.
-    #[schema(example = 2)]
-    pub millis: u64,
-}
-
 /// The cursor of a page, as text: opaque to callers.
 pub(super) fn cursor_of(text: Option<&str>) -> Result<Option<u64>, Fault> {
     let parsed = text.map(str::parse).transpose();

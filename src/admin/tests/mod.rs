@@ -6,6 +6,7 @@ mod elasticsearch;
 mod events;
 mod me;
 mod privx;
+mod replicas;
 mod requests;
 mod sessions;
 mod tokens;
@@ -29,14 +30,14 @@ use crate::admin::{
 use crate::clock::ManualClock;
 use crate::control::{self, Control, Tokens};
 use crate::domain::{
-    BearerToken, Change, Claims, Denial, Revocation, Right, Rights, Timestamp, TokenDigest, TokenKind,
+    BearerToken, Change, Claims, Denial, ReplicaIdentity, Revocation, Right, Rights, Timestamp, TokenDigest, TokenKind,
 };
 use crate::index::Index;
 use crate::live::Live;
 use crate::net::client::{self, CallError};
 use crate::net::{Peer, TlsPeer};
 use crate::store::{self, Backend, Store};
-use crate::sync::{self, Follower};
+use crate::sync::{self, Follower, Heartbeat, HeartbeatSettings};
 use crate::telemetry::Metrics;
 use crate::verify::{self, Fetch, IssuerFacts, IssuerSettings, Verifier, VerifyError};
 
@@ -140,6 +141,7 @@ struct Rig {
     clock: Arc<ManualClock>,
     metrics: Arc<Metrics>,
     store: Store,
+    heartbeat: Heartbeat,
     _follower: Follower,
 }
 
@@ -201,6 +203,13 @@ impl Rig {
         let further = issuers.iter().filter(|issuer| *issuer.issuer != *ISS);
         let further = further.map(|issuer| facts(&issuer.name, &issuer.issuer));
         let tokens = Arc::new(FakeTokens(std::iter::once(facts("main", ISS)).chain(further).collect()));
+        let settled = HeartbeatSettings {
+            replica: ReplicaIdentity::default(),
+            lease: Duration::from_secs(10),
+            started_at: Timestamp::from_secs(START),
+        };
+        let heartbeat =
+            Heartbeat::start(store.replicas.clone(), (index.clone(), follower.doubt()), clock.clone(), settled);
         let control = Control::new(&store, (index, live), tokens, clock.clone(), control::Settings::default());
         let parts = Parts {
             control,
@@ -217,6 +226,7 @@ impl Rig {
             clock,
             metrics,
             store,
+            heartbeat,
             _follower: follower,
         }
     }

@@ -10,7 +10,7 @@ use async_trait::async_trait;
 use crate::clock::{Clock, ManualClock};
 use crate::control::{Caller, Control, ControlError, Receipt, Revoke, Settings, Target, Tokens};
 use crate::domain::{
-    BearerToken, Claims, Cutoff, Denial, Disposition, InvalidSelector, Position, Reach, Recorded, Revocation,
+    BearerToken, Checkpoint, Claims, Cutoff, Denial, Disposition, InvalidSelector, Reach, Recorded, Revocation,
     RevocationId, Right, Rights, Selector, Timestamp, TokenDigest, TokenKind,
 };
 use crate::index::Index;
@@ -28,6 +28,7 @@ mod histories;
 mod own;
 mod pairs;
 mod passwords;
+mod replicas;
 mod rules;
 mod sessions;
 
@@ -376,7 +377,7 @@ impl RevocationLog for Flaky {
         Err(StoreError::Unavailable("the line went dead".into()))
     }
 
-    async fn follow(&self, from: Position) -> Result<EventStream, StoreError> {
+    async fn follow(&self, from: Checkpoint) -> Result<EventStream, StoreError> {
         self.log.follow(from).await
     }
 
@@ -432,7 +433,7 @@ async fn an_index_that_does_not_follow_is_never_answered_with_success() {
     let clock = ManualClock::at(NOW);
     let index = Index::new(clock.clone(), Duration::from_secs(10), [7; 16]);
     let tokens = Arc::new(Issuers { facts: vec![issuer("main", MAIN)], clock: clock.clone() });
-    let settings = Settings { timeout: Duration::from_millis(20) };
+    let settings = Settings { timeout: Duration::from_millis(20), ..Settings::default() };
     let control = Control::new(&store, (index, Live::new(Metrics::new())), tokens, clock, settings);
     let answer = control.revoke(&admin(), about(r#"{"user":"a"}"#)).await;
     assert!(matches!(answer, Err(ControlError::Store(StoreError::Unavailable(_)))));

@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use hyper::HeaderMap;
 
-use crate::admission::{Auth, Gate, Policy, Stop, sight};
+use crate::admission::{Auth, Gate, Policy, Stop, WhenStale, sight};
 use crate::domain::{BearerToken, Denial, Timestamp};
 
 impl Gate {
@@ -23,7 +23,7 @@ impl Gate {
         let fields = policy.companions.iter().flat_map(|name| headers.get_all(name));
         for field in fields.filter(|_| policy.auth != Auth::None) {
             let token = field.to_str().ok().and_then(BearerToken::parse).ok_or(Stop::Denied(Denial::Malformed))?;
-            self.refuse_revoked(&token, now).await?;
+            self.refuse_when_revoked(&token, self.when_stale(policy), now).await?;
         }
         Ok(())
     }
@@ -35,6 +35,15 @@ impl Gate {
     ///
     /// [`Stop::Denied`] when it was revoked, or is no token; [`Stop::Blind`] when nobody can tell.
     pub async fn refuse_revoked(&self, token: &BearerToken, now: Timestamp) -> Result<(), Stop> {
+        self.refuse_when_revoked(token, self.settings.when_stale, now).await
+    }
+
+    async fn refuse_when_revoked(
+        &self,
+        token: &BearerToken,
+        when_stale: WhenStale,
+        now: Timestamp,
+    ) -> Result<(), Stop> {
         let readings = match self.verifier.readings(token).await {
             Ok(readings) => readings,
             Err(Denial::UnknownIssuer) => return Ok(()),
@@ -42,8 +51,8 @@ impl Gate {
         };
         let mut sighted = Ok(());
         for claims in readings {
-            let claims = self.complete(&Arc::new(claims)).await?;
-            sighted = sighted.and(sight(self.index.standing(), self.settings));
+            let claims = self.complete(&Arc::new(claims), when_stale).await?;
+            sighted = sighted.and(sight(self.index.standing(), when_stale));
             if self.index.covers(&claims, now) {
                 return Err(Stop::Denied(Denial::Revoked));
             }

@@ -38,7 +38,7 @@ pub enum WhenStale {
 /// What the operator decides about admission.
 #[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
 pub struct Settings {
-    /// What to do while the index is out of step.
+    /// What to do while the index is out of step, where a route does not say otherwise.
     pub when_stale: WhenStale,
 }
 
@@ -182,7 +182,7 @@ impl Gate {
         match shown {
             Some(Credential::Token { token, kind }) => {
                 let verified = self.verifier.examine(&token, kind, &policy.accepted).await?;
-                let claims = self.complete(verified.claims()).await?;
+                let claims = self.complete(verified.claims(), self.when_stale(policy)).await?;
                 Ok(Some(verified.knowing(claims)))
             }
             Some(Credential::Password(shown)) => self.by_password(&shown, policy).await.map(Some),
@@ -207,15 +207,20 @@ impl Gate {
     }
 
     /// The claims with what was learned of their token.
-    async fn complete(&self, claims: &Arc<Claims>) -> Result<Arc<Claims>, Stop> {
+    async fn complete(&self, claims: &Arc<Claims>, when_stale: WhenStale) -> Result<Arc<Claims>, Stop> {
         let Some(learned) = self.learned.as_ref().filter(|_| self.taught.contains(&claims.issuer)) else {
             return Ok(claims.clone());
         };
-        match (learned.complete(claims).await, self.settings.when_stale) {
+        match (learned.complete(claims).await, when_stale) {
             (Ok(claims), _) => Ok(claims),
             (Err(_), WhenStale::Allow) => Ok(claims.clone()),
             (Err(_), WhenStale::Reject) => Err(Stop::Blind("what is known of the token cannot be read")),
         }
+    }
+
+    /// What the route, or else the operator, wants done while the index is out of step.
+    fn when_stale(&self, policy: &Policy) -> WhenStale {
+        policy.when_stale.unwrap_or(self.settings.when_stale)
     }
 
     /// Lets a verified token pass, or does not; asks the index every time.
@@ -227,7 +232,7 @@ impl Gate {
     pub fn admit(&self, verified: Option<Verified>, policy: &Policy, now: Timestamp) -> Result<Admitted, Stop> {
         let Some(verified) = verified.filter(|_| policy.auth != Auth::None) else { return admit_nobody(policy) };
         // In this order: what the index shows after it was in step is all there is, what it showed before may not be.
-        let sight = sight(self.index.standing(), self.settings);
+        let sight = sight(self.index.standing(), self.when_stale(policy));
         let revoked = self.index.covers(verified.claims(), now);
         decide(verified, revoked, sight, policy, now)
     }
@@ -242,7 +247,7 @@ impl Gate {
     pub async fn has_ended(&self, session: &Claims, now: Timestamp) -> Result<bool, Stop> {
         let young = Claims { issued_at: Some(Timestamp::MAX), ..session.clone() };
         // In this order: what the index shows after it was in step is all there is.
-        let sight = sight(self.index.standing(), self.settings);
+        let sight = sight(self.index.standing(), self.settings.when_stale);
         if self.index.covers(&young, now) {
             return Ok(true);
         }
@@ -275,8 +280,8 @@ impl Gate {
 }
 
 /// Whether the index may be believed when it knows nothing of a token.
-const fn sight(standing: Standing, settings: Settings) -> Result<(), Stop> {
-    match (standing, settings.when_stale) {
+const fn sight(standing: Standing, when_stale: WhenStale) -> Result<(), Stop> {
+    match (standing, when_stale) {
         (Standing::InStep, _) | (Standing::Stale, WhenStale::Allow) => Ok(()),
         (Standing::Stale, WhenStale::Reject) => Err(Stop::Blind("revocations are out of step")),
         (Standing::Loading, _) => Err(Stop::Blind("revocations are not loaded yet")),

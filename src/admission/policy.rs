@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use hyper::header::HeaderName;
 
+use crate::admission::WhenStale;
 use crate::admission::credential::Place;
 use crate::domain::TokenKind;
 use crate::verify::Accepted;
@@ -42,6 +43,8 @@ pub struct Policy {
     pub companions: Vec<HeaderName>,
     /// The query parameter in which a token may stand as well, which RFC 9700 §4.3.2 advises against.
     pub query_token: Option<Box<str>>,
+    /// What to do here while the index is out of step; `None`: as everywhere.
+    pub when_stale: Option<WhenStale>,
 }
 
 impl Policy {
@@ -72,6 +75,7 @@ impl Default for Policy {
             first_only: false,
             companions: Vec::new(),
             query_token: None,
+            when_stale: None,
         }
     }
 }

@@ -34,8 +34,9 @@ impl Gate {
         now: Timestamp,
     ) -> Result<Redeemable, Stop> {
         let claims = self.verifier.peek(issuer, token, kind).map_err(Stop::Denied)?;
-        let claims = self.complete(&Arc::new(claims)).await?;
-        let sight = sight(self.index.standing(), self.settings);
+        let when_stale = self.settings.when_stale;
+        let claims = self.complete(&Arc::new(claims), when_stale).await?;
+        let sight = sight(self.index.standing(), when_stale);
         if self.index.covers(&claims, now) {
             return Err(Stop::Denied(Denial::Revoked));
         }

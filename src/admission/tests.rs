@@ -6,7 +6,7 @@ use hyper::header::{AUTHORIZATION, COOKIE, HeaderMap, HeaderName, SEC_WEBSOCKET_
 use proptest::prelude::*;
 
 use super::*;
-use crate::clock::ManualClock;
+use crate::clock::{Clock, ManualClock};
 use crate::domain::{
     BearerToken, Change, Cutoff, Name, Position, Reach, Revocation, RevocationId, Selector, TokenDigest, TokenKind,
 };
@@ -409,7 +409,7 @@ fn nobody_passes_where_no_token_is_needed() {
 
 #[test]
 fn what_a_stale_index_means_is_configured_and_what_an_empty_one_means_is_not() {
-    let sight = |standing, when_stale| sight(standing, Settings { when_stale }).is_ok();
+    let sight = |standing, when_stale| sight(standing, when_stale).is_ok();
     for when_stale in [WhenStale::Reject, WhenStale::Allow] {
         assert!(sight(Standing::InStep, when_stale) && !sight(Standing::Loading, when_stale));
     }
@@ -487,8 +487,8 @@ async fn pass(gate: &Gate, user: &str) -> Result<(), Stop> {
 
 #[tokio::test]
 async fn a_revocation_between_verification_and_decision_is_seen() {
-    let (gate, index, _) = gate(WhenStale::Reject);
-    index.note(Progress::CaughtUp);
+    let (gate, index, clock) = gate(WhenStale::Reject);
+    index.note(Progress::CaughtUp { as_of: clock.elapsed() });
     let policy = Policy::default();
     let verified = gate.verify(Some(shown("alice")), &policy).await.unwrap();
     revoke(&index, "alice", 1);
@@ -514,10 +514,27 @@ async fn a_stale_index_still_refuses_what_it_knows() {
     for when_stale in [WhenStale::Reject, WhenStale::Allow] {
         let (gate, index, clock) = gate(when_stale);
         revoke(&index, "alice", 1);
-        index.note(Progress::CaughtUp);
+        index.note(Progress::CaughtUp { as_of: clock.elapsed() });
         clock.advance(std::time::Duration::from_secs(11));
         assert_eq!(pass(&gate, "alice").await, Err(Stop::Denied(Denial::Revoked)));
         assert_eq!(pass(&gate, "bob").await.is_ok(), when_stale == WhenStale::Allow);
+    }
+}
+
+#[tokio::test]
+async fn a_route_may_say_otherwise_what_a_stale_index_means() {
+    for (everywhere, here) in [(WhenStale::Reject, WhenStale::Allow), (WhenStale::Allow, WhenStale::Reject)] {
+        let (gate, index, clock) = gate(everywhere);
+        revoke(&index, "alice", 1);
+        index.note(Progress::CaughtUp { as_of: clock.elapsed() });
+        clock.advance(std::time::Duration::from_secs(11));
+        let route = Policy { when_stale: Some(here), ..policy(Auth::Required, &["bearer"]) };
+        let asked = async |user| {
+            let verified = gate.verify(Some(shown(user)), &route).await?;
+            gate.admit(verified, &route, Timestamp::from_secs(61)).map(|_| ())
+        };
+        assert_eq!(asked("alice").await, Err(Stop::Denied(Denial::Revoked)));
+        assert_eq!(asked("bob").await.is_ok(), here == WhenStale::Allow);
     }
 }
 

@@ -18,11 +18,11 @@
 //! | 4 | [`gateway`] | a request: route, strip, ask, forward, answer |
 //! |   | [`admin`] | the admin API and four foreign ones: who asks, what they may, wire types in and out |
 //! | 3 | [`admission`] | who may pass: where tokens hide in a request, what a route demands, the verdict |
-//! |   | [`control`] | who may change what: revoke, lift, check, audit |
-//! | 2 | [`sync`] | follows the log into the index, and is the index's only writer; has cut what it kills |
+//! |   | [`control`] | who may change what: revoke, lift, check, audit; proof that all replicas have applied it |
+//! | 2 | [`sync`] | follows the log into the index, and is the index's only writer; has cut what it kills; signs of life |
 //! |   | [`sessions`] | what is known of sessions and token families, learned from token endpoints and traffic |
 //! | 1 | [`index`] | which tokens are dead, in memory |
-//! |   | [`store`] | where that is durable: a log and an audit trail, an adapter a file |
+//! |   | [`store`] | where that is durable, and shared: a log, an audit trail, who the replicas are; an adapter a folder |
 //! |   | [`verify`] | from a token's text to claims someone vouches for |
 //! |   | [`live`] | who is connected as whom, so that what kills a token ends what it opened |
 //! |   | [`net`] | sockets: accept, TLS, HTTP framing, draining, calls out |
@@ -32,7 +32,7 @@
 //! *Request:* `net` → `admission` (credential) → `verify` → `live` (join) → `admission` (verdict, which asks `index`) →
 //! `gateway` (upstream) → answer; at a token endpoint its body is read first, and its answer written down by `sessions`.
 //! *Revocation:* `admin` or `cli` → `control` → `store` → `sync` → `index` → `live` (cut) →
-//! answer.
+//! answer; with `wait=all`, → each replica's `sync` → `store` (signs of life) → `control` → answer.
 //!
 //! # What is always true
 //!
@@ -44,7 +44,9 @@
 //! 6. A request joins `live` before its check, and `sync` cuts after the index has changed: whichever comes first, the other
 //!    sees it.
 //! 7. What a token endpoint hands out is written down before it goes out, so that no token exists whose session is unknown.
-//! 8. A token's text is never stored, logged, or shown by `Debug`; a digest stands for it. An answer that is kept for whoever
+//! 8. Whoever may be serving is waited for: others believe a replica's sign of life for no less long than it believes its
+//!    own index by it, and the store takes none about a history that it does not hold.
+//! 9. A token's text is never stored, logged, or shown by `Debug`; a digest stands for it. An answer that is kept for whoever
 //!    asks again is sealed with a key that only the refresh token yields. A session password is kept as a salted digest.
 //!
 //! # Absent on purpose

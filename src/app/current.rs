@@ -7,12 +7,12 @@ use async_trait::async_trait;
 use hyper::body::{Bytes, Incoming};
 use hyper::{Method, Request, Response};
 
-use crate::admin::{self, Place, Readiness, RouteCheck, RouteVerdict};
+use crate::admin::{self, Place, RouteCheck, RouteVerdict};
 use crate::admission::{Auth, Policy};
 use crate::control::Tokens;
 use crate::domain::{BearerToken, Claims, Denial, Revocation, TokenKind};
 use crate::gateway::Gateway;
-use crate::net::{Drain, Local, Nowhere, Taken};
+use crate::net::{Local, Nowhere, Taken};
 use crate::verify::{IssuerFacts, Verifier, VerifyError};
 
 /// The verifier of the configuration in force, for parts that outlive a reload.
@@ -115,14 +115,5 @@ impl Local for Dialects {
             Some(services) => services.answer(request).await,
             None => Nowhere.answer(request).await,
         }
-    }
-}
-
-/// Not ready while the proxy drains, so that nobody sends more.
-pub(super) struct Draining(pub(super) Drain);
-
-impl Readiness for Draining {
-    fn obstacles(&self) -> Vec<String> {
-        if self.0.is_draining() { vec!["it is draining".to_owned()] } else { Vec::new() }
     }
 }

@@ -16,23 +16,29 @@ use tokio::task::JoinSet;
 
 use crate::admin::{self, Admin};
 use crate::admission::{self, Gate};
-use crate::app::current::{CurrentGateway, CurrentVerifier, Dialects, Draining};
+use crate::app::current::{CurrentGateway, CurrentVerifier, Dialects};
+use crate::app::fixed::keep_fixed;
+use crate::app::following::{Ready, follow, loaded, new_index};
 use crate::app::inventory::Inventory;
 use crate::clock::{SharedClock, SystemClock};
 use crate::config::Settings;
 use crate::control::{self, Control};
+use crate::domain::ReplicaIdentity;
 use crate::gateway::{self, Gateway, GatewayError};
 use crate::index::Index;
 use crate::live::Live;
 use crate::net::client::{self, Client};
 use crate::net::{Drain, Handle, ListenError, Server};
 use crate::store::{Store, StoreError};
-use crate::sync::{self, Follower};
+use crate::sync::{Follower, Heartbeat};
 use crate::telemetry::{Metrics, Subscriber};
 use crate::verify::{Fetch, IssuerSettings, Verifier, VerifierError};
 
 mod current;
+mod fixed;
+mod following;
 mod inventory;
+mod replica;
 #[cfg(test)]
 mod tests;
 
@@ -67,7 +73,9 @@ pub struct App {
     subscriber: Option<Subscriber>,
     store: Store,
     index: Arc<Index>,
-    follower: Follower,
+    follower: Arc<Follower>,
+    replica: ReplicaIdentity,
+    heartbeat: Heartbeat,
     inventory: Inventory,
     verifier: Arc<CurrentVerifier>,
     gateway: Arc<CurrentGateway>,
@@ -85,6 +93,7 @@ struct Core {
     index: Arc<Index>,
     live: Arc<Live>,
     verifier: Arc<CurrentVerifier>,
+    replica: ReplicaIdentity,
 }
 
 /// What is built on it, ready to serve.
@@ -99,10 +108,10 @@ struct Built {
 
 impl Core {
     async fn build(&self, settings: &Settings, store: &Store, follower: &Follower) -> Result<Built, AppError> {
-        let Self { clock, metrics, index, live, verifier } = self;
-        follower.loaded().await?;
+        let Self { clock, metrics, index, live, verifier, replica } = self;
+        loaded(settings, follower).await?;
         let servers = bind(settings, metrics)?;
-        let control_settings = control::Settings::default();
+        let control_settings = control::Settings { replica: replica.clone(), ..control::Settings::default() };
         let seen = (index.clone(), live.clone());
         let control = Control::new(store, seen, verifier.clone(), clock.clone(), control_settings);
         let inventory = Inventory::start(settings, &store.sessions, &control, clock, metrics).await?;
@@ -154,13 +163,14 @@ impl App {
     pub async fn start(settings: Settings, subscriber: Option<Subscriber>) -> Result<Self, AppError> {
         let clock = SystemClock::shared();
         let metrics = Metrics::new();
-        let index = Index::new(clock.clone(), settings.staleness.max, random_secret()?);
+        let index = new_index(&settings, &clock, random()?);
         let verifier = Verifier::new(settings.verify.clone(), &caller_of, clock.clone(), metrics.clone())?;
         let verifier = Arc::new(CurrentVerifier(ArcSwap::from_pointee(verifier)));
         let live = Live::new(metrics.clone());
         let store = Store::open(&settings.store, clock.clone(), metrics.clone()).await?;
-        let follower = follow(&store, (&index, &live), &clock, &metrics, &verifier);
-        let core = Core { clock, metrics, index, live, verifier };
+        let replica = replica::identity(&settings)?;
+        let core = Core { clock, metrics, index, live, verifier, replica };
+        let follower = Arc::new(follow(&settings, &core, &store));
         match core.build(&settings, &store, &follower).await {
             Ok(built) => Ok(Self::assemble(core, built, (settings, subscriber), (store, follower))),
             Err(error) => {
@@ -175,7 +185,7 @@ impl App {
         core: Core,
         built: Built,
         (settings, subscriber): (Settings, Option<Subscriber>),
-        (store, follower): (Store, Follower),
+        (store, follower): (Store, Arc<Follower>),
     ) -> Self {
         let Built { inventory, gateway, control, dialects, servers, tunnels_closing } = built;
         let [proxy, admin_listener] = [Listener::of(&servers.0), Listener::of(&servers.1)];
@@ -183,12 +193,13 @@ impl App {
             control,
             verifier: core.verifier.0.load_full(),
             metrics: core.metrics.clone(),
-            clock: core.clock,
-            readiness: Arc::new(Draining(proxy.drain.clone())),
+            clock: core.clock.clone(),
+            readiness: Arc::new(Ready::new(&proxy.drain, &follower, &core.index)),
             routes: Some(gateway.clone()),
         };
-        let admin = admin::Services::new(Admin::new(parts, admin_settings(&settings)));
+        let admin = admin::Services::new(Admin::new(parts, admin_settings(&settings, &core.replica)));
         dialects.speak(admin.clone());
+        let heartbeat = replica::heartbeat(&settings, &core.replica, &store, (&core.index, &follower), &core.clock);
         let mut app = Self {
             settings: Mutex::new(settings),
             metrics: core.metrics,
@@ -196,6 +207,8 @@ impl App {
             store,
             index: core.index,
             follower,
+            replica: core.replica,
+            heartbeat,
             inventory,
             verifier: core.verifier,
             gateway,
@@ -265,7 +278,7 @@ impl App {
         self.verifier.0.store(verifier.clone());
         self.gateway.gateway.store(gateway);
         self.inventory.configure(&settings);
-        self.admin.replace(admin_settings(&settings), verifier);
+        self.admin.replace(admin_settings(&settings, &self.replica), verifier);
         self.proxy.handle.install(proxy);
         self.admin_listener.handle.install(admin_listener);
         if self.subscriber.as_ref().is_some_and(|subscriber| !subscriber.change(&settings.log)) {
@@ -291,15 +304,16 @@ impl App {
         self.admin_listener.drain.finish(ADMIN_DRAIN).await;
         self.servers.shutdown().await;
         self.inventory.stop().await;
+        self.heartbeat.stop().await;
         self.follower.stop().await;
         self.store.close().await;
     }
 }
 
-fn random_secret() -> Result<[u8; 16], AppError> {
-    let mut secret = [0; 16];
-    aws_lc_rs::rand::fill(&mut secret).map_err(|_| AppError::Randomness)?;
-    Ok(secret)
+fn random() -> Result<[u8; 16], AppError> {
+    let mut bits = [0; 16];
+    aws_lc_rs::rand::fill(&mut bits).map_err(|_| AppError::Randomness)?;
+    Ok(bits)
 }
 
 /// What calls an issuer: bounded in time, with the trust its section asks for.
@@ -316,56 +330,12 @@ fn gate(settings: &Settings, index: &Arc<Index>, verifier: &Arc<Verifier>, inven
     Arc::new(gate.learning(inventory.bindings.clone(), taught).taking(inventory.passwords.clone()))
 }
 
-/// The follower, which tells the verifier of what changed, so that no introspection answer outlives a revocation.
-fn follow(
-    store: &Store,
-    (index, live): (&Arc<Index>, &Arc<Live>),
-    clock: &SharedClock,
-    metrics: &Arc<Metrics>,
-    verifier: &Arc<CurrentVerifier>,
-) -> Follower {
-    let verifier = verifier.clone();
-    let on_change: sync::OnChange = Arc::new(move |change| verifier.0.load().purge(change));
-    let settings = sync::Settings::default();
-    let parts = (index.clone(), live.clone());
-    Follower::start(store.log.clone(), parts, clock.clone(), metrics.clone(), on_change, settings)
-}
-
 fn bind(settings: &Settings, metrics: &Arc<Metrics>) -> Result<(Server, Server), AppError> {
     let proxy = Server::bind("proxy", settings.proxy.clone(), metrics.clone())?;
     let admin = Server::bind("admin", settings.admin_listener.clone(), metrics.clone())?;
     Ok((proxy, admin))
 }
 
-fn admin_settings(settings: &Settings) -> admin::Settings {
-    admin::Settings { replica: replica_name(), ..settings.admin.clone() }
-}
-
-/// The machine's name: what tells one replica from another in answers and in the audit trail.
-fn replica_name() -> Arc<str> {
-    let named = std::env::var("HOSTNAME").ok().or_else(|| std::fs::read_to_string("/proc/sys/kernel/hostname").ok());
-    let named = named.map(|name| name.trim().to_owned()).filter(|name| !name.is_empty());
-    named.as_deref().unwrap_or("portcullis").into()
-}
-
-/// Puts back what cannot be changed while running, and answers the names of what was.
-fn keep_fixed(settings: &mut Settings, current: &Settings) -> Vec<&'static str> {
-    let mut restart = Vec::new();
-    let mut keep = |key: &'static str, same: bool| {
-        if !same {
-            restart.push(key);
-        }
-    };
-    keep("proxy.listen", settings.proxy.listen == current.proxy.listen);
-    keep("admin.listen", settings.admin_listener.listen == current.admin_listener.listen);
-    keep("store.url", settings.store == current.store);
-    keep("store.max_staleness", settings.staleness.max == current.staleness.max);
-    keep("sessions.queue", settings.sessions.queue == current.sessions.queue);
-    settings.proxy.listen = current.proxy.listen;
-    settings.admin_listener.listen = current.admin_listener.listen;
-    settings.store = current.store.clone();
-    settings.admin.store = current.admin.store.clone();
-    settings.staleness.max = current.staleness.max;
-    settings.sessions.queue = current.sessions.queue;
-    restart
+fn admin_settings(settings: &Settings, replica: &ReplicaIdentity) -> admin::Settings {
+    admin::Settings { replica: replica.name.clone(), ..settings.admin.clone() }
 }

@@ -1,4 +1,4 @@
-//! What a route demands of a token: `auth`, `issuers`, `tokens`, `api_keys`, `scopes`, `query_token`.
+//! What a route demands of a token: `auth`, `issuers`, `tokens`, `api_keys`, `scopes`, `query_token`, `when_stale`.
 
 use std::sync::Arc;
 
@@ -6,6 +6,7 @@ use hyper::header::HeaderName;
 
 use super::admin::known_issuer;
 use super::issuers::Issuers;
+use super::store::STALE;
 use super::table::{Node, Table};
 use super::value::choice;
 use crate::admission::{Auth, Place, Policy};
@@ -28,6 +29,7 @@ pub(super) fn settle(table: &mut Table<'_>, issuers: &Issuers, dialect: Dialect)
     let api_keys = api_keys(table, &places, usual);
     let scopes: Vec<String> = table.or("scopes", Vec::new());
     let query_token = table.optional::<String>("query_token").filter(|name| !name.is_empty()).map(Into::into);
+    let when_stale = table.node("when_stale").and_then(|node| choice(&node, &STALE));
     let policy = Policy {
         auth,
         accepted: accepted?,
@@ -38,6 +40,7 @@ pub(super) fn settle(table: &mut Table<'_>, issuers: &Issuers, dialect: Dialect)
         first_only: dialect == Dialect::Onezone,
         companions: companions_of(dialect),
         query_token,
+        when_stale,
     };
     judge_query(table, &policy);
     judge(table, &policy, issuers);

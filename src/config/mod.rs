@@ -35,7 +35,7 @@ use self::table::Table;
 
 pub use faults::{Fault, Faults};
 pub use settings::Settings;
-pub use store::Staleness;
+pub use store::{Snapshot, Staleness};
 
 /// The largest configuration file, in bytes.
 const MAX_BYTES: u64 = 4 << 20;

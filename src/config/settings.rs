@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::issuers::Issuers;
-use super::store::Staleness;
+use super::store::{Snapshot, Staleness};
 use super::table::Table;
 use super::{admin, cache, dialects, issuers, listener, log, routes, sessions, store, token_endpoints, upstream};
 use crate::gateway;
@@ -30,6 +30,10 @@ pub struct Settings {
     pub store: crate::store::Settings,
     /// What an index that is out of step means.
     pub staleness: Staleness,
+    /// What is kept here for a start while the store is down.
+    pub snapshot: Option<Snapshot>,
+    /// The name of this replica, where it is given; else the machine's.
+    pub replica: Option<Arc<str>>,
     /// The issuers and the caches.
     pub verify: verify::Settings,
     /// The routes and how they are served.
@@ -69,12 +73,13 @@ pub(super) fn settle(root: &mut Table<'_>) -> Option<Settings> {
     let (proxy, (admin_listener, mut admin)) = (proxy?, admin?);
     refuse_one_address(root, proxy.listener.listen, admin_listener.listen);
     let (log, access_log) = log?;
-    let (store, staleness) = store?;
+    let store::Section { settings: store, staleness, snapshot, replica, warnings: store_warnings } = store?;
     admin.dialects = dialects?;
     let session_passwords = session_passwords(&admin.dialects);
     admin.store = scheme(&store.backend).into();
     let mut warnings = warnings(&issuers, &admin_listener, &admin);
     warnings.extend(endpoint_warnings);
+    warnings.extend(store_warnings);
     Some(Settings {
         gateway: gateway::Settings {
             routes,
@@ -91,6 +96,8 @@ pub(super) fn settle(root: &mut Table<'_>) -> Option<Settings> {
         admin,
         store,
         staleness,
+        snapshot,
+        replica,
         verify: verify::Settings { issuers: issuers.settled, cache: cache? },
         sessions: sessions?,
         session_limits: issuers.session_limits,
@@ -111,6 +118,8 @@ const fn scheme(backend: &Backend) -> &'static str {
     match backend {
         Backend::Sqlite(_) => "sqlite",
         Backend::Memory => "memory",
+        Backend::Postgres(_) => "postgres",
+        Backend::Redis(_) => "redis",
     }
 }
 

@@ -12,6 +12,7 @@ use crate::gateway::token_endpoint::{ClientTrait, Preset, Rotation, TokenEndpoin
 use crate::verify::{Algorithm, IssuerSettings, Verification};
 
 mod dialects;
+mod store;
 
 const GOOD: &str = r#"
 [[admin.credentials]]
@@ -118,6 +119,17 @@ auth = "maybe"
         assert!(fault.starts_with(expected), "{fault} is not {expected}");
     }
     assert_eq!(found.len(), expected.len(), "{found:#?}");
+}
+
+#[test]
+fn a_route_may_say_what_a_stale_index_means_there() {
+    let settings = settled("[[routes]]\npath = \"/b\"\nupstreams = [\"http://a\"]\nwhen_stale = \"allow\"");
+    let said: Vec<_> = settings.gateway.routes.iter().map(|route| route.policy.when_stale).collect();
+    assert_eq!(said, [None, Some(crate::admission::WhenStale::Allow)]);
+    assert_fault(
+        "[[routes]]\npath = \"/b\"\nupstreams = [\"http://a\"]\nwhen_stale = \"maybe\"",
+        "routes[1].when_stale",
+    );
 }
 
 #[test]

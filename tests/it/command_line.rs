@@ -91,6 +91,28 @@ async fn every_flag_of_a_selector_reaches_the_gateway() {
 }
 
 #[tokio::test]
+async fn every_replica_is_waited_for_and_shown() {
+    let rig = Rig::start().await;
+    let wait = ["--wait", "all", "--timeout", "30s", "--json"];
+    let revoked = portcullis(&rig, &[&["revoke", "--issuer", "main", "--session", "s1"][..], &wait].concat()).await;
+    assert_eq!(revoked.code, 0, "{}", revoked.stderr);
+    let said = revoked.json();
+    assert_eq!((&said["complete"], said["replicas"].as_array().unwrap().len()), (&json!(true), 1));
+    let name = said["replicas"][0]["name"].as_str().unwrap().to_owned();
+    let lifted = portcullis(&rig, &[&["lift", &id(&said)][..], &wait].concat()).await;
+    assert_eq!((lifted.code, &lifted.json()["complete"]), (0, &json!(true)));
+    let ended = portcullis(&rig, &["sessions", "end", "s2", "--issuer", "main", "--wait", "all"]).await;
+    assert!(ended.code == 0 && ended.stdout.contains(&format!("confirmed by {name}")), "{}", ended.stdout);
+    let line = json!({"selector": {"issuer": "main", "session": "s3"}}).to_string();
+    let file = rig.folder.write("some.ndjson", [&*line; 1_200].join("\n"));
+    let bulk = portcullis(&rig, &["revoke", "--bulk", file.to_str().unwrap(), "--wait", "all"]).await;
+    assert!(bulk.code == 0 && bulk.stdout.contains(&format!("confirmed by {name}")), "{} {}", bulk.stdout, bulk.stderr);
+    let status = portcullis(&rig, &["status"]).await;
+    let shown = status.stdout.lines().skip_while(|line| !line.starts_with("REPLICA")).nth(1).unwrap_or_default();
+    assert!(shown.starts_with(&name) && shown.contains("in_step"), "{}", status.stdout);
+}
+
+#[tokio::test]
 async fn exit_codes_tell_what_to_do_next() {
     let rig = Rig::start().await;
     let unknown = "0".repeat(32);

@@ -33,6 +33,11 @@ impl Dice {
         &of[self.below(of.len())]
     }
 
+    /// Another generator, which depends on this one's seed alone and on `number`.
+    pub(crate) fn fork(&self, number: usize) -> Self {
+        Self(self.0 ^ (number as u64 + 1).wrapping_mul(0xa076_1d64_78bd_642f))
+    }
+
     /// Puts them in some order.
     pub(crate) fn shuffle<T>(&mut self, of: &mut [T]) {
         for at in (1..of.len()).rev() {

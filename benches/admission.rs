@@ -20,9 +20,10 @@ use hyper::header::AUTHORIZATION;
 use portcullis::admission::{Gate, Policy, Settings as GateSettings};
 use portcullis::clock::SystemClock;
 use portcullis::domain::{
-    BearerToken, Change, Cutoff, Position, Reach, Revocation, RevocationId, Selector, Timestamp, TokenKind,
+    BearerToken, Change, Checkpoint, Cutoff, Position, Proof, Reach, Revocation, RevocationId, Selector, Timestamp,
+    TokenKind,
 };
-use portcullis::index::{Index, Progress};
+use portcullis::index::Index;
 use portcullis::telemetry::Metrics;
 use portcullis::verify::{IssuerSettings, KeySource, Settings, SignatureSettings, Verification, Verifier};
 use serde_json::{Value, json};
@@ -89,7 +90,8 @@ fn verifier(signers: &[&Signer]) -> Arc<Verifier> {
 }
 
 fn index() -> Arc<Index> {
-    let index = Index::new(SystemClock::shared(), Duration::from_secs(86_400), [7; 16]);
+    let clock = SystemClock::shared();
+    let index = Index::new(clock.clone(), Duration::from_secs(86_400), [7; 16]);
     for n in 0..REVOCATIONS {
         let parts = [("issuer".to_owned(), ISSUER.to_owned()), ("token_id".to_owned(), format!("dead-{n}"))];
         let selector = Selector::try_from(BTreeMap::from(parts)).expect("a selector");
@@ -106,7 +108,7 @@ fn index() -> Arc<Index> {
         };
         index.apply(&Change { position: Position::START, selector, standing: vec![revocation], cause: None });
     }
-    index.note(Progress::CaughtUp);
+    index.caught_up(Proof { checkpoint: Checkpoint::START, as_of: clock.elapsed() });
     index
 }
 

@@ -205,7 +205,7 @@ async fn end_some(store: &Store, sessions: u64) {
                 named_for: None,
             })
         });
-        let batch = Batch { entries: entries.collect(), audit: Vec::new(), now: NOW };
+        let batch = Batch { entries: entries.collect(), now: NOW, ..Batch::default() };
         store.log.append(batch).await.expect("room for revocations");
     }
 }

@@ -97,8 +97,7 @@ impl<'a> ServerUrl<'a> {
         self.query
             .split('&')
             .filter_map(|pair| pair.split_once('='))
-            .filter(|(key, _)| *key == name)
-            .last()
+            .rfind(|(key, _)| *key == name)
             .map(|(_, value)| value)
     }
 

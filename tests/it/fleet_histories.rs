@@ -1,7 +1,7 @@
 //! Random histories: revokes, lifts and re-revokes through all replicas at once, while replicas are killed, cut off, slowed
 //! down and started again, and the store with them. What the upstream saw is held against what clients were told.
 
-use std::collections::BTreeSet;
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
@@ -14,7 +14,7 @@ use crate::rig::checker::Checker;
 use crate::rig::fault_proxy::Lane;
 use crate::rig::fleet::{Fleet, SOON};
 use crate::rig::shared_store::{Kind, on_both_stores};
-use crate::rig::{Dice, Token, id};
+use crate::rig::{Dice, Token, id, within};
 
 on_both_stores!(a_random_history_ends_as_the_plain_rule_says);
 
@@ -38,8 +38,9 @@ struct Story {
 /// What is known of a token for certain.
 #[derive(Debug, Default)]
 struct Target {
-    /// What was acknowledged and not lifted since.
-    standing: BTreeSet<String>,
+    /// The id of what was acknowledged last for each selector and not lifted since. A later revoke of a selector replaces
+    /// the earlier one, so lifting it readmits what the earlier one covered, too.
+    standing: BTreeMap<String, String>,
     /// A revoke went unanswered: it may be in the log, or still come.
     unsure: bool,
 }
@@ -78,9 +79,11 @@ async fn write(story: Arc<Story>, mut dice: Dice) {
         if target.standing.is_empty() || dice.below(3) == 0 {
             revoke(&story, &mut dice, at, &mut target).await;
         } else {
-            let id = target.standing.iter().nth(dice.below(target.standing.len())).unwrap().clone();
+            let which = dice.below(target.standing.len());
+            let (selector, id) =
+                target.standing.iter().nth(which).map(|(one, other)| (one.clone(), other.clone())).unwrap();
             lift(&story, &mut dice, at, &id).await;
-            target.standing.remove(&id);
+            target.standing.remove(&selector);
         }
     }
 }
@@ -101,7 +104,7 @@ async fn revoke(story: &Story, dice: &mut Dice, at: usize, target: &mut Target) 
         Some(receipt) => {
             let everywhere = path.contains("all") && receipt["complete"] == true;
             story.checker.revoked(at, replica, begun, everywhere);
-            target.standing.insert(id(&receipt));
+            target.standing.insert(receipt["revocation"]["selector"].to_string(), id(&receipt));
         }
         None => target.unsure = true,
     }
@@ -110,13 +113,11 @@ async fn revoke(story: &Story, dice: &mut Dice, at: usize, target: &mut Target) 
 /// Lifts through whichever replica does it at last.
 async fn lift(story: &Story, dice: &mut Dice, at: usize, id: &str) {
     let place = story.checker.lifting(at);
-    loop {
-        let replica = dice.below(REPLICAS);
-        if call(story, replica, "DELETE", &format!("/v1/revocations/{id}"), String::new()).await.is_some() {
-            return story.checker.lifted(place);
-        }
+    let path = format!("/v1/revocations/{id}");
+    while call(story, dice.below(REPLICAS), "DELETE", &path, String::new()).await.is_none() {
         tokio::time::sleep(SOON).await;
     }
+    story.checker.lifted(place);
 }
 
 /// The answer of a success; nothing when the replica could not, or is not there.
@@ -197,7 +198,7 @@ async fn settle(story: &Story) {
     for (target, token) in story.targets.iter().zip(&story.tokens) {
         let mut target = target.lock().await;
         if target.unsure {
-            clear(&story.fleet, token).await;
+            clear(story, token).await;
             target.standing.clear();
         }
         let expected = if target.standing.is_empty() { 200 } else { 401 };
@@ -208,12 +209,27 @@ async fn settle(story: &Story) {
     }
 }
 
-/// Lifts whatever covers a token, so that it is known where it stands.
-async fn clear(fleet: &Fleet, token: &Token) {
-    for replica in &fleet.replicas {
-        let found = replica.admin().check(&token.text).await;
+/// Lifts whatever covers a token, so that it is known where it stands. What a replica cannot just after the troubles, it can
+/// soon.
+async fn clear(story: &Story, token: &Token) {
+    for replica in 0..REPLICAS {
+        let found = at_last(story, replica, "POST", "/v1/check", json!({ "token": token.text }).to_string()).await;
         for revocation in found["revocations"].as_array().map(Vec::as_slice).unwrap_or_default() {
-            replica.admin().lift(revocation["id"].as_str().unwrap()).await;
+            let path = format!("/v1/revocations/{}", revocation["id"].as_str().unwrap());
+            at_last(story, replica, "DELETE", &path, String::new()).await;
         }
     }
+}
+
+/// The answer of a replica that can do it by now, or in a moment.
+async fn at_last(story: &Story, replica: usize, method: &str, path: &str, body: String) -> Value {
+    within(&format!("{method} {path}"), async {
+        loop {
+            if let Some(answer) = call(story, replica, method, path, body.clone()).await {
+                return answer;
+            }
+            tokio::time::sleep(SOON).await;
+        }
+    })
+    .await
 }

@@ -4,9 +4,12 @@ use std::process::ExitCode;
 
 use portcullis::cli::Cli;
 
+/// For the store, the admin side and the log; requests are served by threads of their own.
+const THREADS: usize = 2;
+
 fn main() -> ExitCode {
     let cli = Cli::from_arguments();
-    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build();
+    let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(THREADS).enable_all().build();
     match runtime {
         Ok(runtime) => runtime.block_on(cli.run()),
         Err(error) => {

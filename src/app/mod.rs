@@ -28,7 +28,7 @@ use crate::gateway::{self, Gateway, GatewayError};
 use crate::index::Index;
 use crate::live::Live;
 use crate::net::client::{self, Client};
-use crate::net::{Drain, Handle, ListenError, Server};
+use crate::net::{Drain, Handle, ListenError, Server, Workers};
 use crate::store::{Store, StoreError};
 use crate::sync::{Follower, Heartbeat};
 use crate::telemetry::{Metrics, Subscriber};
@@ -60,6 +60,9 @@ pub enum AppError {
     /// An address or its TLS.
     #[error(transparent)]
     Listen(#[from] ListenError),
+    /// The threads that serve connections.
+    #[error("the threads that serve connections cannot be started")]
+    Workers(#[source] std::io::Error),
     /// The machine.
     #[error("the machine gives no randomness")]
     Randomness,
@@ -331,7 +334,8 @@ fn gate(settings: &Settings, index: &Arc<Index>, verifier: &Arc<Verifier>, inven
 }
 
 fn bind(settings: &Settings, metrics: &Arc<Metrics>) -> Result<(Server, Server), AppError> {
-    let proxy = Server::bind("proxy", settings.proxy.clone(), metrics.clone())?;
+    let workers = Workers::start().map_err(AppError::Workers)?;
+    let proxy = Server::bind("proxy", settings.proxy.clone(), metrics.clone())?.with_workers(workers);
     let admin = Server::bind("admin", settings.admin_listener.clone(), metrics.clone())?;
     Ok((proxy, admin))
 }

@@ -34,6 +34,8 @@ struct Stream {
     idle: Idle,
     loan: Option<Loan>,
     tie: Option<Tie>,
+    /// How it broke off, to be told once what came before is out: an error throws away what was not sent yet.
+    fault: Option<BodyError>,
 }
 
 /// What ends a stream before its end, and how.
@@ -80,7 +82,7 @@ impl Body {
             loan.finish();
             return Self::EMPTY;
         }
-        Self(Kind::Stream(Box::new(Stream { incoming, idle, loan: Some(loan), tie: None })))
+        Self(Kind::Stream(Box::new(Stream { incoming, idle, loan: Some(loan), tie: None, fault: None })))
     }
 
     /// The same body, which goes on only as long as `lease` lasts. To be called by the task that answers the request.
@@ -114,9 +116,19 @@ impl Stream {
         if self.tie.as_ref().is_some_and(Tie::is_cut) {
             return Progress::Over;
         }
+        if let Some(fault) = self.fault.take() {
+            return Progress::Polled(Poll::Ready(Some(Err(fault))));
+        }
+        if let Some(loan) = &mut self.loan {
+            loan.drive(cx);
+        }
         match Pin::new(&mut self.incoming).poll_frame(cx) {
             Poll::Ready(Some(Ok(frame))) => Progress::Polled(Poll::Ready(Some(Ok(self.pass(frame))))),
-            Poll::Ready(Some(Err(error))) => Progress::Polled(Poll::Ready(Some(Err(BodyError::Broken(error))))),
+            Poll::Ready(Some(Err(error))) => {
+                self.fault = Some(BodyError::Broken(error));
+                cx.waker().wake_by_ref();
+                Progress::Polled(Poll::Pending)
+            }
             Poll::Ready(None) => {
                 self.finish();
                 Progress::Polled(Poll::Ready(None))

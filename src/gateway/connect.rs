@@ -2,12 +2,16 @@
 
 use std::fmt;
 use std::io;
+use std::pin::{Pin, pin};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
+use std::task::{Context, Waker};
 use std::time::Duration;
 
-use hyper::client::conn::{http1, http2};
+use hyper::body::Incoming;
+use hyper::client::conn::{TrySendError, http1, http2};
 use hyper::rt::{Read, Write};
+use hyper::{Request, Response};
 use hyper_util::rt::{TokioIo, TokioTimer};
 use rustls::ClientConfig;
 use rustls::pki_types::ServerName;
@@ -21,6 +25,7 @@ use crate::gateway::refusal::UpstreamFault;
 use crate::gateway::settings::{Scheme, UpstreamUrl};
 use crate::gateway::tasks::{Task, Tasks};
 use crate::gateway::upload::Upload;
+use crate::net::Alarm;
 
 const HTTP2_STREAM_WINDOW_BYTES: u32 = 1 << 20;
 const HTTP2_CONNECTION_WINDOW_BYTES: u32 = 4 << 20;
@@ -69,11 +74,80 @@ pub(super) struct Connector {
 }
 
 /// An HTTP/1.1 connection, for one request at a time.
-#[derive(Debug)]
+///
+/// It moves on when whoever uses it is polled: an exchange is one task, and no other is woken for it.
 pub(super) struct Http1 {
-    /// Where requests go in.
-    pub(super) sender: http1::SendRequest<Upload>,
-    _driver: Task,
+    sender: http1::SendRequest<Upload>,
+    driver: Driver,
+    /// Rings when the answer is late; kept here because setting a timer later is free, and setting one anew is not.
+    pub(super) alarm: Alarm,
+}
+
+/// What moves a connection on.
+enum Driver {
+    /// Its user.
+    User(Pin<Box<dyn Future<Output = ()> + Send>>),
+    /// A task, because its user does not look at it all the time.
+    Task(#[expect(dead_code, reason = "held for its drop")] Task),
+    /// Nothing: it has come to its end.
+    Ended,
+}
+
+impl Http1 {
+    /// Sends a request and waits for the head of its answer.
+    pub(super) async fn exchange(
+        &mut self,
+        request: Request<Upload>,
+    ) -> Result<Response<Incoming>, TrySendError<Request<Upload>>> {
+        let mut answered = pin!(self.sender.try_send_request(request));
+        let driver = &mut self.driver;
+        std::future::poll_fn(|cx| {
+            driver.poll(cx);
+            answered.as_mut().poll(cx)
+        })
+        .await
+    }
+
+    /// Moves the connection on; to be called whenever its user waits for something of it.
+    pub(super) fn drive(&mut self, cx: &mut Context<'_>) {
+        self.driver.poll(cx);
+    }
+
+    /// Lets the connection move on by itself from now on.
+    pub(super) fn detach(&mut self) {
+        if let Driver::User(_) = &self.driver
+            && let Driver::User(work) = std::mem::replace(&mut self.driver, Driver::Ended)
+        {
+            self.driver = Driver::Task(Task::spawn(work));
+        }
+    }
+
+    /// Whether it has come to its end, as far as is known here.
+    pub(super) fn is_closed(&self) -> bool {
+        matches!(self.driver, Driver::Ended) || self.sender.is_closed()
+    }
+
+    /// Whether the next request may be sent on it, as far as is known here.
+    pub(super) fn is_free(&mut self) -> bool {
+        self.driver.poll(&mut Context::from_waker(Waker::noop()));
+        self.sender.is_ready()
+    }
+}
+
+impl Driver {
+    fn poll(&mut self, cx: &mut Context<'_>) {
+        if let Self::User(work) = self
+            && work.as_mut().poll(cx).is_ready()
+        {
+            *self = Self::Ended;
+        }
+    }
+}
+
+impl fmt::Debug for Http1 {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Http1").field("sender", &self.sender).finish_non_exhaustive()
+    }
 }
 
 /// An HTTP/2 connection, shared by many requests.
@@ -126,7 +200,7 @@ impl Connector {
         self.in_time(opened).await
     }
 
-    /// Opens an HTTP/1.1 connection, for an upgrade.
+    /// Opens an HTTP/1.1 connection, for an upgrade; it moves on by itself.
     pub(super) async fn dial_http1(&self) -> Result<Http1, UpstreamFault> {
         let opened = async {
             match self.wire(self.tls.as_ref().map(|tls| &tls.http1)).await? {
@@ -134,7 +208,9 @@ impl Connector {
                 Wire::Tls(tls) => self.http1(*tls).await,
             }
         };
-        self.in_time(opened).await
+        let mut connection = self.in_time(opened).await?;
+        connection.detach();
+        Ok(connection)
     }
 
     /// Opens an HTTP/2 connection whose peer takes extended CONNECT (RFC 8441 §3), for a tunnel.
@@ -183,12 +259,12 @@ impl Connector {
         let mut builder = http1::Builder::new();
         builder.max_buf_size(self.head_bytes.max(MIN_BUFFER_BYTES));
         let (sender, connection) = builder.handshake(TokioIo::new(Early::new(io))).await.map_err(io::Error::other)?;
-        let driver = Task::spawn(async move {
+        let driven = async move {
             if let Err(error) = connection.with_upgrades().await {
                 tracing::debug!(%error, "upstream connection ended");
             }
-        });
-        Ok(Http1 { sender, _driver: driver })
+        };
+        Ok(Http1 { sender, driver: Driver::User(Box::pin(driven)), alarm: Alarm::default() })
     }
 
     async fn http2<T>(&self, io: T) -> io::Result<Http2>

@@ -4,12 +4,11 @@
 use std::net::IpAddr;
 use std::sync::Arc;
 
-use hyper::{Method, Request, Response};
+use hyper::{Method, Request, StatusCode};
 
 use crate::admission::{Admitted, Stop};
 use crate::domain::Dialect;
 use crate::gateway::Gateway;
-use crate::gateway::body::Body;
 use crate::gateway::refusal::Refusal;
 use crate::gateway::route::Route;
 use crate::sessions::{End, Ended};
@@ -42,8 +41,8 @@ impl Leaving {
 
 impl Gateway {
     /// Ends a session that the upstream says is left. Nobody is told that it is over before it is over here.
-    pub(super) async fn confirm(&self, leaving: Option<Leaving>, answer: &Response<Body>) -> Result<(), Refusal> {
-        let Some(Leaving(end)) = leaving.filter(|_| answer.status().is_success()) else { return Ok(()) };
+    pub(super) async fn confirm(&self, leaving: Option<Leaving>, answered: StatusCode) -> Result<(), Refusal> {
+        let Some(Leaving(end)) = leaving.filter(|_| answered.is_success()) else { return Ok(()) };
         self.book.end_for(end).await.map_err(|error| {
             tracing::error!(error = &error as &dyn std::error::Error, "a session that its user left goes on here");
             Refusal::Stopped { stop: Stop::Blind("the end of the session cannot be written down"), scope: None }

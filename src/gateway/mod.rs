@@ -54,6 +54,7 @@ mod pool;
 mod probe;
 mod pump;
 mod refusal;
+mod reserve;
 mod respond;
 mod route;
 mod settings;

@@ -63,7 +63,7 @@ impl Gateway {
                 // The end of the session must not cut the answer that confirms it.
                 let lease = lease.filter(|_| leaving.is_none());
                 let answer = self.pass(request, &route, (&admitted, lease), story).await?;
-                self.confirm(leaving, &answer).await?;
+                self.confirm(leaving, answer.status()).await?;
                 Ok(answer)
             }
             Some(endpoint) => {

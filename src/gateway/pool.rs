@@ -6,6 +6,7 @@
 
 use std::sync::atomic::{AtomicU8, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::task::Context;
 use std::time::Duration;
 
 use hyper::body::Incoming;
@@ -18,9 +19,11 @@ use crate::clock::SharedClock;
 use crate::gateway::balance::Load;
 use crate::gateway::connect::{Connector, Fresh, Http1, Http2};
 use crate::gateway::refusal::UpstreamFault;
+use crate::gateway::reserve::Reserve;
 use crate::gateway::settings::Scheme;
 use crate::gateway::upload::{Progress, Upload};
 use crate::gateway::wire::Wire;
+use crate::net::Alarm;
 
 const UNKNOWN: u8 = 0;
 const HTTP1: u8 = 1;
@@ -33,19 +36,11 @@ pub(super) struct Pool {
     wire: Wire,
     /// What the upstream spoke last; known from the start but for `https://`.
     protocol: AtomicU8,
-    idle: Mutex<Vec<IdleConnection>>,
+    idle: Reserve,
     shared: Mutex<Vec<Arc<Http2>>>,
     /// One dials for HTTP/2, the others wait and use what it brings.
     dialling: Semaphore,
     most: usize,
-    idle_age: Duration,
-    clock: SharedClock,
-}
-
-#[derive(Debug)]
-struct IdleConnection {
-    connection: Http1,
-    since: Duration,
 }
 
 /// A connection to send one request on.
@@ -101,12 +96,10 @@ impl Pool {
             wire: Wire::new(&connector.url),
             connector,
             protocol: AtomicU8::new(protocol),
-            idle: Mutex::default(),
+            idle: Reserve::new(most, idle_age, clock),
             shared: Mutex::default(),
             dialling: Semaphore::new(1),
             most: most.max(1),
-            idle_age,
-            clock,
         }
     }
 
@@ -159,45 +152,7 @@ impl Pool {
         if self.protocol.load(Ordering::Relaxed) == HTTP2 {
             return self.place().map(Connection::Http2);
         }
-        self.take_idle().map(|connection| Connection::Http1 { connection, is_used: true })
-    }
-
-    /// The idle connection used last, so that those not needed grow old and go.
-    fn take_idle(&self) -> Option<Http1> {
-        let oldest = self.oldest();
-        let mut idle = lock(&self.idle);
-        let mut busy = Vec::new();
-        let taken = loop {
-            let Some(top) = idle.pop() else { break None };
-            if top.connection.sender.is_ready() && top.since >= oldest {
-                break Some(top.connection);
-            }
-            // Its last answer is out but its task has not come round yet; in a moment it is ready.
-            if !top.connection.sender.is_closed() && top.since >= oldest {
-                busy.push(top);
-            }
-        };
-        idle.extend(busy.into_iter().rev());
-        taken
-    }
-
-    fn put_idle(&self, connection: Http1) {
-        if connection.sender.is_closed() {
-            return;
-        }
-        let (oldest, since) = (self.oldest(), self.clock.elapsed());
-        let mut idle = lock(&self.idle);
-        if idle.len() >= self.most {
-            idle.retain(|held| !held.connection.sender.is_closed() && held.since >= oldest);
-        }
-        if idle.len() < self.most {
-            idle.push(IdleConnection { connection, since });
-        }
-    }
-
-    /// What has been idle since before this is too old.
-    fn oldest(&self) -> Duration {
-        self.clock.elapsed().saturating_sub(self.idle_age)
+        self.idle.take().map(|connection| Connection::Http1 { connection, is_used: true })
     }
 
     /// A place on the least loaded connection with room; beyond the most connections, also on one without.
@@ -213,7 +168,7 @@ impl Pool {
     /// How many connections wait for use.
     #[cfg(test)]
     pub(super) fn idle_connections(&self) -> usize {
-        lock(&self.idle).len()
+        self.idle.count()
     }
 
     /// How many connections are shared.
@@ -233,6 +188,14 @@ impl Connection {
         matches!(self, Self::Http1 { is_used: true, .. } | Self::Http2(_))
     }
 
+    /// The alarm that its answers are waited for with.
+    pub(super) fn lend_alarm(&mut self) -> Alarm {
+        match self {
+            Self::Http1 { connection, .. } => std::mem::take(&mut connection.alarm),
+            Self::Http2(_) => Alarm::default(),
+        }
+    }
+
     /// Sends a request and waits for the head of its answer.
     ///
     /// # Cancel safety
@@ -247,7 +210,7 @@ impl Connection {
         match self {
             Self::Http1 { mut connection, .. } => {
                 wire.address_http1(&mut request);
-                let answered = connection.sender.try_send_request(request).await;
+                let answered = connection.exchange(request).await;
                 answered.map(|answer| (answer, Hold::Http1(connection))).map_err(SendFault::from)
             }
             Self::Http2(place) => {
@@ -284,6 +247,16 @@ pub(super) enum Hold {
     Http2(#[expect(dead_code, reason = "held for its drop")] StreamPlace),
 }
 
+impl Hold {
+    /// Takes back the alarm that was lent.
+    pub(super) fn keeping(mut self, alarm: Alarm) -> Self {
+        if let Self::Http1(connection) = &mut self {
+            connection.alarm = alarm;
+        }
+        self
+    }
+}
+
 /// An answer's right to its connection. Dropped, it ends the exchange; only [`Loan::finish`] lets a connection live on.
 #[derive(Debug)]
 pub(super) struct Loan {
@@ -294,8 +267,21 @@ pub(super) struct Loan {
 
 impl Loan {
     /// Ties `hold` to an answer whose request is still going up as `upload` tells.
-    pub(super) const fn new(hold: Hold, upload: Option<Arc<Progress>>, load: Load) -> Self {
+    pub(super) fn new(mut hold: Hold, upload: Option<Arc<Progress>>, load: Load) -> Self {
+        if let Hold::Http1(connection) = &mut hold
+            && upload.as_ref().is_some_and(|upload| !upload.is_complete())
+        {
+            // The rest goes up also while the client does not take the answer.
+            connection.detach();
+        }
         Self { hold, upload, load }
+    }
+
+    /// Moves the connection on; to be called whenever something of it is waited for.
+    pub(super) fn drive(&mut self, cx: &mut Context<'_>) {
+        if let Hold::Http1(connection) = &mut self.hold {
+            connection.drive(cx);
+        }
     }
 
     /// The answer has come to its end. If the request has too, the connection may serve another.
@@ -303,7 +289,7 @@ impl Loan {
         if let Hold::Http1(connection) = self.hold
             && self.upload.is_none_or(|upload| upload.is_complete())
         {
-            self.load.upstream().pool().put_idle(connection);
+            self.load.upstream().pool().idle.put(connection);
         }
     }
 }

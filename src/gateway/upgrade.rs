@@ -189,7 +189,7 @@ async fn shake(upstream: &Upstream, mut request: Request<Upload>, wish: &Wish) -
     let mut connection = pool.connector().dial_http1().await?;
     let key = to_upgrade(&mut request, wish);
     pool.wire().address_http1(&mut request);
-    let answer = connection.sender.try_send_request(request).await.map_err(fault)?;
+    let answer = connection.exchange(request).await.map_err(fault)?;
     Ok(Handshake { answer, hold: Hold::Alone(connection), key })
 }
 

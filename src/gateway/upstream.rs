@@ -5,10 +5,11 @@
 
 use std::pin::pin;
 use std::sync::Arc;
+use std::task::Poll;
 
 use hyper::body::Incoming;
 use hyper::{Method, Request, Response, StatusCode, Version};
-use tokio::time::{Instant, timeout_at};
+use tokio::time::Instant;
 
 use crate::admission::{Admitted, Gate, Stop};
 use crate::clock::SharedClock;
@@ -183,18 +184,23 @@ impl Forwarding {
     /// Sends, and waits for the answer's head: `upstream` after the last piece of the request went up.
     async fn exchange(
         &self,
-        connection: Connection,
+        mut connection: Connection,
         request: Request<Upload>,
         load: &Load,
         attempt: &Attempt<'_>,
     ) -> Sent {
+        let mut alarm = connection.lend_alarm();
         let mut answered = pin!(connection.send(request, load));
         loop {
             let pieces = attempt.upload.map(|upload| upload.pieces());
             let until = Instant::now() + self.timeouts.upstream;
             let until = attempt.deadline.map_or(until, |deadline| until.min(deadline));
-            if let Ok(sent) = timeout_at(until, &mut answered).await {
-                return sent;
+            let answered_or_late = std::future::poll_fn(|cx| match answered.as_mut().poll(cx) {
+                Poll::Ready(sent) => Poll::Ready(Some(sent)),
+                Poll::Pending => alarm.poll(cx, until).map(|()| None),
+            });
+            if let Some(sent) = answered_or_late.await {
+                return sent.map(|(answer, hold)| (answer, hold.keeping(alarm)));
             }
             let is_over = attempt.deadline.is_some_and(|deadline| Instant::now() >= deadline);
             if is_over || pieces == attempt.upload.map(|upload| upload.pieces()) {

@@ -30,7 +30,7 @@ const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
 #[derive(Debug)]
 pub(super) struct Arrival {
     pub(super) listener: &'static str,
-    pub(super) socket: TcpStream,
+    pub(super) socket: std::net::TcpStream,
     pub(super) address: SocketAddr,
     pub(super) slot: Slot,
     pub(super) live: Arc<Live>,
@@ -42,6 +42,8 @@ pub(super) struct Arrival {
 pub(super) enum Unready {
     #[error("too many connections from this address")]
     Crowded,
+    #[error("the system cannot watch another socket")]
+    Unwatched(#[source] io::Error),
     #[error("{0} took too long")]
     Late(&'static str),
     #[error("malformed PROXY header")]
@@ -71,6 +73,7 @@ impl Arrival {
     pub(super) async fn prepare(self) -> Result<Ready, Unready> {
         let Self { socket, address, mut slot, live, metrics, .. } = self;
         let Settings { timeouts, limits, .. } = live.settings;
+        let socket = TcpStream::from_std(socket).map_err(Unready::Unwatched)?;
         let mut socket = Paced::new(socket, timeouts.body);
         let (named, ahead) = match speaks_proxy(&live.settings, address.ip()) {
             true => timely("the PROXY header", timeouts.header, read_proxy_header(&mut socket)).await?,

@@ -16,6 +16,7 @@ use super::exchange::Handler;
 use super::serve;
 use super::settings::Settings;
 use super::tls::{self, TlsError};
+use super::workers::Workers;
 use crate::telemetry::Metrics;
 
 /// Connections that wait to be accepted.
@@ -72,6 +73,7 @@ pub struct Server {
     handle: Handle,
     census: Arc<Census>,
     metrics: Arc<Metrics>,
+    workers: Option<Workers>,
 }
 
 /// Changes what a listener does with the connections to come.
@@ -116,7 +118,13 @@ impl Server {
         let bound = listen_on(listen).and_then(|listener| Ok((listener.local_addr()?, listener)));
         let (address, listener) = bound.map_err(|source| ListenError::Bind { listen, source })?;
         let handle = Handle { live: Arc::new(ArcSwap::from_pointee(live)) };
-        Ok(Self { name, listener, address, handle, census: Arc::default(), metrics })
+        Ok(Self { name, listener, address, handle, census: Arc::default(), metrics, workers: None })
+    }
+
+    /// The server whose connections are served by `workers`; without, they are served where it runs.
+    #[must_use]
+    pub fn with_workers(self, workers: Workers) -> Self {
+        Self { workers: Some(workers), ..self }
     }
 
     /// The address, with the port that port 0 became.
@@ -146,8 +154,12 @@ impl Server {
                 Ok((socket, address)) => {
                     breather = BREATHERS.0;
                     if let Some(arrival) = self.arrival(socket, address) {
-                        // The hold is what awaits the task.
-                        drop(tokio::spawn(serve::connection(arrival, service.clone(), drain.hold())));
+                        let served = serve::connection(arrival, service.clone(), drain.hold());
+                        match &self.workers {
+                            Some(workers) => workers.spawn(served),
+                            // The hold is what awaits the task.
+                            None => drop(tokio::spawn(served)),
+                        }
                     }
                 }
                 // That connection is gone, the next one may be good.
@@ -171,6 +183,8 @@ impl Server {
         };
         // Small answers are not held back for more to come; without it they only come later.
         let _ = socket.set_nodelay(true);
+        // Whoever serves it watches it, not we.
+        let socket = socket.into_std().ok()?;
         // A dual-stack socket shows IPv4 in IPv6 clothes; networks are configured without.
         let address = SocketAddr::new(address.ip().to_canonical(), address.port());
         Some(Arrival { listener: self.name, socket, address, slot, live, metrics: self.metrics.clone() })

@@ -29,13 +29,16 @@ mod serve;
 mod settings;
 mod streams;
 pub mod tls;
+mod workers;
 
+pub use alarm::Alarm;
 pub use drain::{Drain, Hold};
 pub use exchange::Handler;
 pub use fuse::{Fuse, tie, until_blown};
 pub use listener::{Handle, ListenError, Prepared, Server};
 pub use local::{Local, Nowhere, Taken};
 pub use settings::{Limits, Settings, Timeouts};
+pub use workers::{Workers, worker, workers};
 
 /// Who is at the other end of a connection; every request carries it in its extensions as `Arc<Peer>`.
 #[derive(Clone, Debug)]

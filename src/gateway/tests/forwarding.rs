@@ -9,6 +9,8 @@ use tokio::net::TcpStream;
 
 use super::rig::{Rig, Upstream, empty, gate, nobody, parts, read_head, settings, text};
 use crate::gateway::balance::Load;
+use crate::gateway::body::Body;
+use crate::gateway::idle::Idle;
 use crate::gateway::pool::Loan;
 use crate::gateway::upload::Upload;
 use crate::gateway::{Gateway, Timeouts, UpstreamSettings};
@@ -242,8 +244,8 @@ async fn a_gateway_that_is_dropped_closes_its_connections() {
     let load = Load::on(gateway.upstreams.values().next().unwrap());
     let connection = load.upstream().pool().checkout().await.unwrap();
     let (answer, hold) = connection.send(Request::new(Upload::EMPTY), &load).await.unwrap();
-    http_body_util::BodyExt::collect(answer.into_body()).await.unwrap();
-    Loan::new(hold, None, load).finish();
+    let body = Body::stream(answer.into_body(), Idle::new(Duration::from_secs(60), None), Loan::new(hold, None, load));
+    http_body_util::BodyExt::collect(body).await.unwrap();
     assert_eq!(gateway.upstreams.values().next().unwrap().pool().idle_connections(), 1);
     drop(gateway);
     while !closed.load(Ordering::SeqCst) {

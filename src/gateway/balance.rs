@@ -8,6 +8,7 @@ use std::sync::atomic::{AtomicU32, AtomicU64, AtomicUsize, Ordering};
 use std::time::Duration;
 
 use crate::gateway::pool::Pool;
+use crate::telemetry::Latency;
 
 /// One upstream, shared by all routes that name it.
 #[derive(Debug)]
@@ -16,12 +17,13 @@ pub(super) struct Upstream {
     pool: Pool,
     load: AtomicUsize,
     health: Health,
+    latency: Latency,
 }
 
 impl Upstream {
     /// An upstream that is thought well.
-    pub(super) fn new(label: Arc<str>, pool: Pool, health: Health) -> Arc<Self> {
-        Arc::new(Self { label, pool, load: AtomicUsize::new(0), health })
+    pub(super) fn new(label: Arc<str>, pool: Pool, health: Health, latency: Latency) -> Arc<Self> {
+        Arc::new(Self { label, pool, load: AtomicUsize::new(0), health, latency })
     }
 
     /// Its name in logs and metrics.
@@ -32,6 +34,11 @@ impl Upstream {
     /// Its connections.
     pub(super) const fn pool(&self) -> &Pool {
         &self.pool
+    }
+
+    /// How long it takes to answer.
+    pub(super) const fn latency(&self) -> &Latency {
+        &self.latency
     }
 
     /// What is known of how it does.
@@ -164,7 +171,7 @@ mod tests {
         let url = "http://127.0.0.1:1".parse().unwrap();
         let connector = Connector { url, tls: None, bound: EJECT, head_bytes: 8192 };
         let pool = Pool::new(connector, 1, EJECT, SystemClock::shared());
-        Upstream::new(name.into(), pool, Health::new(2, EJECT))
+        Upstream::new(name.into(), pool, Health::new(2, EJECT), Latency::default())
     }
 
     fn three() -> Upstreams {

@@ -22,7 +22,7 @@ use crate::gateway::token_endpoint::flight::Flights;
 use crate::gateway::token_endpoint::rotate::Redeemed;
 use crate::gateway::tunnel::Tunnels;
 use crate::gateway::upstream::Forwarding;
-use crate::gateway::{Gateway, Limits};
+use crate::gateway::{Gateway, Limits, NO_ROUTE};
 use crate::live::Live;
 use crate::net::Local;
 use crate::sessions::{Book, Tracker};
@@ -87,13 +87,13 @@ pub(super) fn gateway(settings: Settings, around: Surroundings, before: &Known) 
         let key = key(url, &settings);
         if let Entry::Vacant(place) = known.entry(key) {
             let held = before.get(place.key()).cloned();
-            let upstream = held.map_or_else(|| upstream(url, &settings, &mut tls, &around.clock), Ok)?;
+            let upstream = held.map_or_else(|| upstream(url, &settings, &mut tls, &around), Ok)?;
             place.insert(upstream);
         }
     }
     let mut routes = Routes::default();
     for route in &settings.routes {
-        routes.add(&route.path, ready(route, &settings, &known)?);
+        routes.add(&route.path, ready(route, &settings, &known, &around.metrics)?);
     }
     let forwarding = Forwarding {
         timeouts: settings.timeouts,
@@ -118,9 +118,9 @@ pub(super) fn gateway(settings: Settings, around: Surroundings, before: &Known) 
         flights: around.flights,
         tracker: around.tracker,
         local: around.local,
+        no_route: around.metrics.requests(&NO_ROUTE.into()),
         metrics: around.metrics,
         clock: around.clock,
-        no_route: "-".into(),
     })
 }
 
@@ -140,19 +140,21 @@ fn upstream(
     url: &UpstreamUrl,
     settings: &Settings,
     tls: &mut Option<Tls>,
-    clock: &SharedClock,
+    around: &Surroundings,
 ) -> Result<Arc<Upstream>, GatewayError> {
     if tls.is_none() && url.scheme() == Scheme::Https {
         *tls = Some(Tls::new(trusting(settings.upstream.ca.as_deref())?));
     }
     let Limits { head_bytes, .. } = settings.limits;
     let connector = Connector { url: url.clone(), tls: tls.clone(), bound: settings.timeouts.connect, head_bytes };
-    let pool = Pool::new(connector, settings.upstream.idle_connections, settings.timeouts.idle, clock.clone());
+    let pool = Pool::new(connector, settings.upstream.idle_connections, settings.timeouts.idle, around.clock.clone());
     let health = Health::new(settings.upstream.failures, settings.upstream.eject);
-    Ok(Upstream::new(url.to_string().into(), pool, health))
+    let label: Arc<str> = url.to_string().into();
+    let latency = around.metrics.upstream(&label);
+    Ok(Upstream::new(label, pool, health, latency))
 }
 
-fn ready(route: &RouteSettings, settings: &Settings, known: &Known) -> Result<Route, GatewayError> {
+fn ready(route: &RouteSettings, settings: &Settings, known: &Known, metrics: &Metrics) -> Result<Route, GatewayError> {
     let members: Vec<_> = route.upstreams.iter().filter_map(|url| known.get(&key(url, settings)).cloned()).collect();
     if members.is_empty() {
         return Err(GatewayError::NoUpstream(route.name.clone()));
@@ -175,6 +177,7 @@ fn ready(route: &RouteSettings, settings: &Settings, known: &Known) -> Result<Ro
         identity_headers: route.identity_headers.clone(),
         cut_on_expiry: route.cut_on_expiry,
         dialect: route.dialect,
+        requests: metrics.requests(&route.name),
     })
 }
 

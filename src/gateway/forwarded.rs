@@ -3,10 +3,14 @@
 //! What a trusted peer said is extended; anyone else's word was dropped before this. A trusted peer that speaks only one of the
 //! two dialects is answered in that one: starting the other at ourselves would show the peer as the client.
 
+use std::cell::Cell;
 use std::fmt::Write;
+use std::hash::Hasher;
 use std::net::IpAddr;
 
+use hyper::body::Bytes;
 use hyper::header::{FORWARDED, HOST, HeaderMap, HeaderName, HeaderValue};
+use siphasher::sip128::{Hasher128, SipHasher13};
 
 use crate::gateway::headers::X_REQUEST_ID;
 
@@ -48,11 +52,12 @@ pub(super) fn client(headers: &HeaderMap, peer: IpAddr, trusts: impl Fn(IpAddr) 
 pub(super) fn tell(headers: &mut HeaderMap, hop: Hop) {
     let (has_list, has_standard) = (headers.contains_key(X_FORWARDED_FOR), headers.contains_key(FORWARDED));
     let host = headers.get(HOST).cloned();
+    let (element, address) = element(hop, host.as_ref());
     if has_list || !has_standard {
-        extend(headers, X_FORWARDED_FOR, &hop.address.to_canonical().to_string());
+        extend(headers, X_FORWARDED_FOR, address);
     }
     if has_standard || !has_list {
-        extend(headers, FORWARDED, &element(hop, host.as_ref()));
+        extend(headers, FORWARDED, element);
     }
     let proto = HeaderValue::from_static(if hop.is_tls { "https" } else { "http" });
     headers.entry(X_FORWARDED_PROTO).or_insert(proto);
@@ -61,31 +66,39 @@ pub(super) fn tell(headers: &mut HeaderMap, hop: Hop) {
     }
 }
 
-/// One element of `Forwarded`.
-fn element(hop: Hop, host: Option<&HeaderValue>) -> String {
+/// One element of `Forwarded`, and the address as it stands in it.
+fn element(hop: Hop, host: Option<&HeaderValue>) -> (Bytes, Bytes) {
     let mut element = String::with_capacity(96);
+    let address = hop.address.to_canonical();
+    element.push_str(if address.is_ipv4() { "for=" } else { "for=\"[" });
+    let start = element.len();
     // Writing to a string cannot fail.
-    let _ = match hop.address.to_canonical() {
-        IpAddr::V4(address) => write!(element, "for={address}"),
-        IpAddr::V6(address) => write!(element, "for=\"[{address}]\""),
-    };
+    let _ = write!(element, "{address}");
+    let end = element.len();
+    if address.is_ipv6() {
+        element.push_str("]\"");
+    }
     if let Some(host) = host.and_then(|host| host.to_str().ok()) {
-        let _ = write!(element, ";host=\"{host}\"");
+        element.push_str(";host=\"");
+        element.push_str(host);
+        element.push('"');
     }
     element.push_str(if hop.is_tls { ";proto=https" } else { ";proto=http" });
-    element
+    let element = Bytes::from(element);
+    let address = element.slice(start..end);
+    (element, address)
 }
 
 /// Appends to the one list that all fields of this name make.
-fn extend(headers: &mut HeaderMap, name: HeaderName, addition: &str) {
-    let mut list = String::with_capacity(addition.len());
+fn extend(headers: &mut HeaderMap, name: HeaderName, addition: Bytes) {
+    let mut list = Vec::new();
     for value in headers.get_all(&name) {
         // What is not text came from a trusted peer, and is nothing we could quote.
-        list.push_str(value.to_str().unwrap_or("unknown"));
-        list.push_str(", ");
+        list.extend_from_slice(value.to_str().unwrap_or("unknown").as_bytes());
+        list.extend_from_slice(b", ");
     }
-    list.push_str(addition);
-    if let Ok(value) = HeaderValue::from_maybe_shared(hyper::body::Bytes::from(list)) {
+    let value = if list.is_empty() { addition } else { Bytes::from([&list, &addition[..]].concat()) };
+    if let Ok(value) = HeaderValue::from_maybe_shared(value) {
         headers.insert(name, value);
     }
 }
@@ -106,13 +119,28 @@ fn is_sane(id: &HeaderValue) -> bool {
     (1..=MAX_ID_BYTES).contains(&id.len()) && id.as_bytes().iter().all(fits)
 }
 
-/// 128 random bits in hexadecimal.
+/// 128 bits in hexadecimal that nobody else has: a count, hashed under a key that each thread draws for itself. It only ties
+/// lines of logs together, and is worth no draw of randomness for each request.
 pub(super) fn fresh_id() -> HeaderValue {
-    let mut bits = [0; 16];
-    // Without randomness nothing secret is lost: the id only ties lines of logs together.
-    let _ = aws_lc_rs::rand::fill(&mut bits);
-    let text = format!("{:032x}", u128::from_be_bytes(bits));
-    HeaderValue::from_maybe_shared(hyper::body::Bytes::from(text)).unwrap_or(HeaderValue::from_static("-"))
+    thread_local! {
+        static IDS: Cell<(SipHasher13, u64)> = Cell::new((SipHasher13::new_with_key(&key()), 0));
+    }
+    let (mut hasher, count) = IDS.get();
+    IDS.set((hasher, count.wrapping_add(1)));
+    hasher.write_u64(count);
+    let bits = hasher.finish128().as_u128();
+    let digit = |at: usize| DIGITS[(bits >> (124 - 4 * at)) as usize & 15];
+    let text: [u8; 32] = std::array::from_fn(digit);
+    HeaderValue::from_bytes(&text).unwrap_or(HeaderValue::from_static("-"))
+}
+
+const DIGITS: [u8; 16] = *b"0123456789abcdef";
+
+fn key() -> [u8; 16] {
+    let mut key = [0; 16];
+    // Without randomness nothing secret is lost.
+    let _ = aws_lc_rs::rand::fill(&mut key);
+    key
 }
 
 #[cfg(test)]

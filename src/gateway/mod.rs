@@ -28,8 +28,8 @@ use crate::gateway::upstream::Forwarding;
 use crate::live::Live;
 use crate::net::Local;
 use crate::sessions::{Book, Tracker};
-use crate::telemetry::Metrics;
 use crate::telemetry::access_log::{AccessLog, Line};
+use crate::telemetry::{Metrics, Requests};
 
 mod balance;
 mod body;
@@ -75,6 +75,9 @@ pub use settings::{
     UpstreamSettings, UpstreamUrl,
 };
 
+/// What stands for a route in logs and metrics where there is none.
+const NO_ROUTE: &str = "-";
+
 /// The proxy's side of the gate, for one configuration. A reload makes a successor, which takes over what is unchanged.
 #[derive(Debug)]
 pub struct Gateway {
@@ -95,7 +98,8 @@ pub struct Gateway {
     local: Arc<dyn Local>,
     metrics: Arc<Metrics>,
     clock: SharedClock,
-    no_route: Arc<str>,
+    /// Of the requests that found no route.
+    no_route: Requests,
 }
 
 /// What a gateway works with.
@@ -165,7 +169,7 @@ impl Gateway {
         let name = outcome.as_ref().map_or_else(Refusal::outcome, |_| story.outcome());
         let mut response = outcome.unwrap_or_else(|refusal| self.refuse(&refusal, &story));
         let request_id = story.request_id.take().unwrap_or_else(forwarded::fresh_id);
-        self.metrics.request(story.route.as_ref().map_or(&self.no_route, |route| &route.name), name);
+        story.route.as_ref().map_or(&self.no_route, |route| &route.requests).count(name);
         self.note(&story, &response, name, (started, &request_id));
         response.headers_mut().insert(X_REQUEST_ID, request_id);
         response
@@ -199,7 +203,7 @@ impl Gateway {
         }
         self.access_log.write(&Line {
             method: story.method.as_str(),
-            route: story.route.as_ref().map_or(&*self.no_route, |route| &*route.name),
+            route: story.route.as_ref().map_or(NO_ROUTE, |route| &*route.name),
             status: response.status().as_u16(),
             outcome,
             duration: self.clock.elapsed().saturating_sub(started),

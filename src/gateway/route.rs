@@ -19,6 +19,7 @@ use crate::gateway::framing;
 use crate::gateway::path::{self, Path, PathFault};
 use crate::gateway::refusal::{Form, Refusal};
 use crate::gateway::settings::{HostPattern, IdentityHeaders, RoutePath};
+use crate::telemetry::Requests;
 
 /// One route, ready for requests.
 #[derive(Debug)]
@@ -41,6 +42,8 @@ pub(super) struct Route {
     pub(super) cut_on_expiry: bool,
     /// Whose clients call.
     pub(super) dialect: Dialect,
+    /// Counts what came of its requests.
+    pub(super) requests: Requests,
 }
 
 impl Route {
@@ -201,6 +204,7 @@ impl fmt::Display for Route {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::telemetry::Metrics;
 
     fn route(name: &str, hosts: &[&str], methods: &[&str]) -> Route {
         Route {
@@ -213,6 +217,7 @@ mod tests {
             identity_headers: None,
             cut_on_expiry: true,
             dialect: Dialect::OAuth2,
+            requests: Metrics::new().requests(&name.into()),
         }
     }
 

@@ -161,7 +161,7 @@ impl Forwarding {
         }
         let (answer, hold) = sent?;
         upstream.health().note_success();
-        self.metrics.upstream(upstream.label(), self.clock.elapsed().saturating_sub(started));
+        upstream.latency().note(self.clock.elapsed().saturating_sub(started));
         Ok(self.answer(answer, Loan::new(hold, attempt.upload.cloned(), load), attempt)?)
     }
 

@@ -45,6 +45,7 @@ use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::metrics::histogram::{Histogram, exponential_buckets};
 use prometheus_client::registry::Registry;
 
+use super::latency::Latency;
 use super::sync_metrics::SyncMetrics;
 
 macro_rules! labels {
@@ -66,6 +67,28 @@ labels!(OfListener: listener);
 labels!(ListenerResult: listener, result);
 labels!(CallStatus: call, status);
 
+/// What nearly all requests come to.
+const FORWARDED: &str = "forwarded";
+
+/// The requests of one route, to be counted without looking for where.
+#[derive(Clone, Debug)]
+pub struct Requests {
+    route: Arc<str>,
+    all: Family<RouteOutcome, Counter>,
+    forwarded: Counter,
+}
+
+impl Requests {
+    /// One was answered.
+    pub fn count(&self, outcome: &'static str) {
+        if outcome == FORWARDED {
+            self.forwarded.inc();
+            return;
+        }
+        self.all.get_or_create(&RouteOutcome { route: self.route.clone(), outcome: outcome.into() }).inc();
+    }
+}
+
 /// Every figure the product gives of itself; one for the process, shared.
 pub struct Metrics {
     registry: Registry,
@@ -73,6 +96,8 @@ pub struct Metrics {
     denials: Family<Reason, Counter>,
     refusals: Family<Reason, Counter>,
     verification_cache: Family<CacheResult, Counter>,
+    cache_hits: Counter,
+    cache_misses: Counter,
     verification_cache_entries: Gauge,
     verification_cache_bytes: Gauge,
     introspections: Family<IssuerResult, Counter>,
@@ -84,7 +109,7 @@ pub struct Metrics {
     store_seconds: Family<Operation, Histogram>,
     store_errors: Family<Operation, Counter>,
     sightings: Family<CacheResult, Counter>,
-    upstream_seconds: Family<OfUpstream, Histogram>,
+    upstream_seconds: Family<OfUpstream, Latency>,
     upstream_errors: Family<UpstreamReason, Counter>,
     upstream_retries: Family<OfUpstream, Counter>,
     connections: Family<OfListener, Gauge>,
@@ -108,12 +133,16 @@ impl Metrics {
     /// All figures at zero, under their names.
     #[must_use]
     pub fn new() -> Arc<Self> {
+        let verification_cache = Family::<CacheResult, Counter>::default();
+        let looked_up = |result: &str| verification_cache.get_or_create_owned(&CacheResult { result: result.into() });
         let mut metrics = Self {
+            cache_hits: looked_up("hit"),
+            cache_misses: looked_up("miss"),
             registry: Registry::with_prefix("portcullis"),
             requests: Family::default(),
             denials: Family::default(),
             refusals: Family::default(),
-            verification_cache: Family::default(),
+            verification_cache,
             verification_cache_entries: Gauge::default(),
             verification_cache_bytes: Gauge::default(),
             introspections: Family::default(),
@@ -125,7 +154,7 @@ impl Metrics {
             store_seconds: Family::new_with_constructor(latencies),
             store_errors: Family::default(),
             sightings: Family::default(),
-            upstream_seconds: Family::new_with_constructor(latencies),
+            upstream_seconds: Family::default(),
             upstream_errors: Family::default(),
             upstream_retries: Family::default(),
             connections: Family::default(),
@@ -193,9 +222,12 @@ impl Metrics {
         text
     }
 
-    /// A request was answered.
-    pub fn request(&self, route: &Arc<str>, outcome: &'static str) {
-        self.requests.get_or_create(&RouteOutcome { route: route.clone(), outcome: outcome.into() }).inc();
+    /// Counts the requests of one route.
+    #[must_use]
+    pub fn requests(&self, route: &Arc<str>) -> Requests {
+        let labels = RouteOutcome { route: route.clone(), outcome: FORWARDED.into() };
+        let forwarded = self.requests.get_or_create_owned(&labels);
+        Requests { route: route.clone(), all: self.requests.clone(), forwarded }
     }
 
     /// A token may not pass.
@@ -210,8 +242,11 @@ impl Metrics {
 
     /// The verification cache was asked.
     pub fn verification_cache(&self, hit: bool) {
-        let result = if hit { "hit" } else { "miss" };
-        self.verification_cache.get_or_create(&CacheResult { result: result.into() }).inc();
+        if hit {
+            self.cache_hits.inc()
+        } else {
+            self.cache_misses.inc()
+        };
     }
 
     /// How full the verification cache is.
@@ -261,9 +296,10 @@ impl Metrics {
         self.sightings.get_or_create(&CacheResult { result: result.into() }).inc();
     }
 
-    /// An upstream answered after so long.
-    pub fn upstream(&self, upstream: &Arc<str>, took: Duration) {
-        self.upstream_seconds.get_or_create(&OfUpstream { upstream: upstream.clone() }).observe(took.as_secs_f64());
+    /// How long an upstream takes.
+    #[must_use]
+    pub fn upstream(&self, upstream: &Arc<str>) -> Latency {
+        self.upstream_seconds.get_or_create_owned(&OfUpstream { upstream: upstream.clone() })
     }
 
     /// An upstream failed.

@@ -13,7 +13,8 @@ use std::time::Duration;
 use criterion::{BenchmarkId, Criterion};
 use portcullis::clock::ManualClock;
 use portcullis::domain::{
-    Change, Claims, Cutoff, Position, Reach, Revocation, RevocationId, Selector, Timestamp, TokenDigest, TokenKind,
+    Change, Claims, Cutoff, Memo, Position, Reach, Revocation, RevocationId, Selector, Timestamp, TokenDigest,
+    TokenKind,
 };
 use portcullis::index::Index;
 
@@ -98,6 +99,7 @@ fn claims(n: usize) -> Claims {
         family: None,
         twins: Box::default(),
         generation: None,
+        memo: Memo::default(),
     }
 }
 

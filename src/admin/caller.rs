@@ -338,7 +338,7 @@ impl<S: Sync> FromRequestParts<S> for Identity {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::domain::TokenDigest;
+    use crate::domain::{Memo, TokenDigest};
 
     fn claims() -> Claims {
         Claims {
@@ -358,6 +358,7 @@ mod tests {
             family: None,
             twins: Box::default(),
             generation: None,
+            memo: Memo::default(),
         }
     }
 

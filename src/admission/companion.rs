@@ -53,7 +53,7 @@ impl Gate {
         for claims in readings {
             let claims = self.complete(&Arc::new(claims), when_stale).await?;
             sighted = sighted.and(sight(self.index.standing(), when_stale));
-            if self.index.covers(&claims, now) {
+            if self.index.covers_shared(&claims, now) {
                 return Err(Stop::Denied(Denial::Revoked));
             }
         }

@@ -233,7 +233,7 @@ impl Gate {
         let Some(verified) = verified.filter(|_| policy.auth != Auth::None) else { return admit_nobody(policy) };
         // In this order: what the index shows after it was in step is all there is, what it showed before may not be.
         let sight = sight(self.index.standing(), self.when_stale(policy));
-        let revoked = self.index.covers(verified.claims(), now);
+        let revoked = self.index.covers_shared(verified.claims(), now);
         decide(verified, revoked, sight, policy, now)
     }
 
@@ -274,7 +274,7 @@ impl Gate {
     ///
     /// [`Stop::Denied`] when the token was revoked meanwhile.
     pub fn still_admits(&self, admitted: &Admitted, now: Timestamp) -> Result<(), Stop> {
-        let revoked = admitted.claims().is_some_and(|claims| self.index.covers(claims, now));
+        let revoked = admitted.claims().is_some_and(|claims| self.index.covers_shared(claims, now));
         if revoked { Err(Stop::Denied(Denial::Revoked)) } else { Ok(()) }
     }
 }

@@ -37,7 +37,7 @@ impl Gate {
         let when_stale = self.settings.when_stale;
         let claims = self.complete(&Arc::new(claims), when_stale).await?;
         let sight = sight(self.index.standing(), when_stale);
-        if self.index.covers(&claims, now) {
+        if self.index.covers_shared(&claims, now) {
             return Err(Stop::Denied(Denial::Revoked));
         }
         sight?;

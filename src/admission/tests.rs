@@ -8,7 +8,8 @@ use proptest::prelude::*;
 use super::*;
 use crate::clock::{Clock, ManualClock};
 use crate::domain::{
-    BearerToken, Change, Cutoff, Name, Position, Reach, Revocation, RevocationId, Selector, TokenDigest, TokenKind,
+    BearerToken, Change, Cutoff, Memo, Name, Position, Reach, Revocation, RevocationId, Selector, TokenDigest,
+    TokenKind,
 };
 use crate::index::Progress;
 use crate::net::client::{Answer, CallError};
@@ -350,6 +351,7 @@ fn verified(assurance: Assurance, scopes: &[&str]) -> Verified {
         family: None,
         twins: Box::default(),
         generation: None,
+        memo: Memo::default(),
     };
     Verified::of(claims, assurance)
 }

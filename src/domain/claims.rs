@@ -3,7 +3,7 @@
 
 use std::sync::Arc;
 
-use crate::domain::{Name, Timestamp, TokenDigest, TokenKind};
+use crate::domain::{Memo, Name, Timestamp, TokenDigest, TokenKind};
 
 /// What one token says of itself.
 #[derive(Clone, Debug, Eq, PartialEq)]
@@ -42,6 +42,8 @@ pub struct Claims {
     /// Of a temporary token, the generation of its user's temporary tokens that it is of; such tokens say nothing of when
     /// they were issued.
     pub generation: Option<u64>,
+    /// What the index remembers of them; empty in claims that are made.
+    pub memo: Memo,
 }
 
 /// What a cut-off counts.
@@ -77,6 +79,7 @@ impl Claims {
             other: Box::default(),
             twins: Box::default(),
             generation: None,
+            memo: Memo::default(),
         }
     }
 

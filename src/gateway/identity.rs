@@ -54,7 +54,7 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
-    use crate::domain::{Claims, TokenDigest, TokenKind};
+    use crate::domain::{Claims, Memo, TokenDigest, TokenKind};
 
     fn claims(user: &str) -> Claims {
         Claims {
@@ -74,6 +74,7 @@ mod tests {
             family: None,
             twins: Box::default(),
             generation: None,
+            memo: Memo::default(),
         }
     }
 

@@ -18,15 +18,30 @@ pub(super) struct Mark {
 }
 
 impl Mark {
-    /// Whether a token of this kind, which stands there on the cut-off's scale, is dead now.
-    pub(super) fn reaches(self, kind: TokenKind, standing: Option<Timestamp>, now: Timestamp) -> bool {
-        self.in_force(now) && self.reach.contains(kind) && self.cutoff.includes(standing)
+    /// What it says of a token of this kind, which stands there on the cut-off's scale.
+    pub(super) fn judge(self, kind: TokenKind, standing: Option<Timestamp>, now: Timestamp) -> Verdict {
+        match self.reach.contains(kind) && self.cutoff.includes(standing) {
+            false => Verdict::Clear,
+            true if self.in_force(now) => Verdict::Covered,
+            true => Verdict::Lapsed,
+        }
     }
 
     /// Whether it still says something.
     pub(super) fn in_force(self, now: Timestamp) -> bool {
         self.expires_at.is_none_or(|expires_at| now < expires_at)
     }
+}
+
+/// What the marks say of a token; of several, the greatest.
+#[derive(Clone, Copy, Debug, Eq, Ord, PartialEq, PartialOrd)]
+pub(super) enum Verdict {
+    /// Nothing, at whatever time they are asked.
+    Clear,
+    /// Nothing any more: one of them reached the token and has expired, as the clock stands now. Clocks are set back.
+    Lapsed,
+    /// It is dead.
+    Covered,
 }
 
 impl From<&Revocation> for Mark {

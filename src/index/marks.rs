@@ -7,9 +7,9 @@ use std::ops::ControlFlow;
 
 use dashmap::DashMap;
 
-use crate::domain::{Claims, Scale, Selector, Shape, Timestamp};
-use crate::index::mark::{Mark, Packed};
-use crate::index::shape::{Key, ShapeHasher};
+use crate::domain::{Claims, KeptKey, Scale, Selector, Shape, Timestamp};
+use crate::index::mark::{Mark, Packed, Verdict};
+use crate::index::shape::{Asked, Hashes, Key, ShapeHasher};
 
 /// Enough shards that sweeping one of ten million entries takes some ten microseconds.
 const SHARDS: usize = 256;
@@ -17,6 +17,8 @@ const SHARDS: usize = 256;
 /// All marks of one shape.
 #[derive(Debug)]
 pub(super) struct Marks {
+    /// What this shape is called as long as the index lives; none when there were too many to number.
+    number: Option<usize>,
     hasher: ShapeHasher,
     scale: Scale,
     words: DashMap<Key, Packed, BuildHasherDefault<KeyHasher>>,
@@ -24,13 +26,18 @@ pub(super) struct Marks {
 }
 
 impl Marks {
-    pub(super) fn new(hasher: ShapeHasher) -> Self {
+    pub(super) fn new(number: Option<usize>, hasher: ShapeHasher) -> Self {
         Self {
+            number,
             scale: hasher.shape().scale(),
             hasher,
             words: DashMap::with_hasher_and_shard_amount(BuildHasherDefault::default(), SHARDS),
             lists: DashMap::with_hasher_and_shard_amount(BuildHasherDefault::default(), 2),
         }
+    }
+
+    pub(super) const fn number(&self) -> Option<usize> {
+        self.number
     }
 
     pub(super) const fn shape(&self) -> &Shape {
@@ -41,27 +48,52 @@ impl Marks {
         self.words.len()
     }
 
-    /// Whether a mark of this shape kills a token with these claims.
-    pub(super) fn covers(&self, claims: &Claims, now: Timestamp) -> bool {
-        let hit = |key| if self.kills(key, claims, now) { ControlFlow::Break(()) } else { ControlFlow::Continue(()) };
-        self.hasher.each_key(claims, hit).is_break()
+    /// What the marks of this shape say of a token with these claims; `kept` is where its key is, or may be, kept.
+    pub(super) fn judge(
+        &self,
+        claims: &Claims,
+        now: Timestamp,
+        kept: Option<&KeptKey>,
+        hashes: &mut Hashes,
+    ) -> Verdict {
+        if let Some(key) = kept.and_then(KeptKey::get) {
+            return key.map_or(Verdict::Clear, |key| self.look_up(Key(key), claims, now));
+        }
+        let key = match self.hasher.asked(claims, hashes) {
+            Asked::Nothing => None,
+            Asked::One(key) => Some(key),
+            Asked::Many => return self.judge_many(claims, now, hashes),
+        };
+        if let Some(kept) = kept {
+            // Whoever was faster set the same.
+            let _ = kept.set(key.map(|Key(words)| words));
+        }
+        key.map_or(Verdict::Clear, |key| self.look_up(key, claims, now))
+    }
+
+    fn judge_many(&self, claims: &Claims, now: Timestamp, hashes: &mut Hashes) -> Verdict {
+        let mut greatest = Verdict::Clear;
+        let broken = self.hasher.each_key(claims, hashes, |key| {
+            greatest = greatest.max(self.look_up(key, claims, now));
+            if greatest == Verdict::Covered { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
+        });
+        if broken.is_break() { Verdict::Covered } else { greatest }
     }
 
     /// Whether the marks of exactly this selector kill a token with these claims.
     pub(super) fn covers_by(&self, selector: &Selector, claims: &Claims, now: Timestamp) -> bool {
-        self.kills(self.hasher.selector_key(selector), claims, now)
+        self.look_up(self.hasher.selector_key(selector), claims, now) == Verdict::Covered
     }
 
-    fn kills(&self, key: Key, claims: &Claims, now: Timestamp) -> bool {
-        let standing = claims.standing(self.scale);
-        let reaches = |mark: Mark| mark.reaches(claims.kind, standing, now);
+    fn look_up(&self, key: Key, claims: &Claims, now: Timestamp) -> Verdict {
+        let judge = |mark: Mark| mark.judge(claims.kind, claims.standing(self.scale), now);
         loop {
-            let Some(word) = self.words.get(&key).map(|word| *word) else { return false };
+            let Some(word) = self.words.get(&key).map(|word| *word) else { return Verdict::Clear };
             if let Some(mark) = word.unpack() {
-                return reaches(mark);
+                return judge(mark);
             }
             if let Some(list) = self.lists.get(&key) {
-                return list.iter().copied().any(reaches);
+                return list.iter().copied().map(judge).max().unwrap_or(Verdict::Clear);
             }
             // The writer is between the list it took away and the word that replaces it: look again.
             std::hint::spin_loop();

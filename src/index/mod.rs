@@ -8,7 +8,9 @@
 //! there in one step, so that nothing is missing meanwhile. Readers take no lock but that of one shard, for one look-up;
 //! the list of shapes is replaced, never locked.
 
+mod check;
 mod freshness;
+mod generation;
 mod mark;
 mod marks;
 mod shape;
@@ -24,9 +26,7 @@ use arc_swap::ArcSwap;
 use tokio::sync::watch;
 
 use crate::clock::SharedClock;
-use crate::domain::{
-    Change, Checkpoint, ClaimValues, Claims, Name, Position, Proof, Revocation, Selector, Shape, Timestamp,
-};
+use crate::domain::{Change, Checkpoint, Memo, Position, Proof, Revocation, Selector, Shape, Timestamp};
 use crate::index::freshness::Words;
 use crate::index::mark::Mark;
 use crate::index::marks::Marks;
@@ -37,8 +37,14 @@ pub use freshness::{Freshness, Phase, Progress, Standing};
 /// The revocations in force.
 pub struct Index {
     shapes: ArcSwap<Vec<Arc<Marks>>>,
+    /// What this index is called in what is remembered of it.
+    id: u64,
+    /// Another number after every change that may speak against a token: see `check`.
+    generation: AtomicU64,
     /// Held while the marks change; readers never ask for it.
     writer: Mutex<Writer>,
+    /// The first shapes that were ever in use, for the writer; a shape that comes back has the number it had.
+    numbered: Mutex<Vec<Shape>>,
     secret: [u8; 16],
     position: watch::Sender<Position>,
     checkpoint: watch::Sender<Checkpoint>,
@@ -76,7 +82,10 @@ impl Index {
     fn make(clock: SharedClock, max_staleness: Duration, secret: [u8; 16], beats: bool) -> Arc<Self> {
         Arc::new(Self {
             shapes: ArcSwap::default(),
+            id: generation::next(),
+            generation: AtomicU64::new(generation::next()),
             writer: Mutex::default(),
+            numbered: Mutex::default(),
             secret,
             position: watch::Sender::new(Position::START),
             checkpoint: watch::Sender::new(Checkpoint::START),
@@ -89,26 +98,6 @@ impl Index {
         })
     }
 
-    /// Whether a token with these claims is dead, in each login it belongs to: a probe per shape in use, no I/O, no
-    /// allocation.
-    #[must_use]
-    pub fn covers(&self, claims: &Claims, now: Timestamp) -> bool {
-        let shapes = self.shapes.load();
-        let dead = |claims: &Claims| shapes.iter().any(|marks| marks.covers(claims, now));
-        dead(claims) && claims.twins.iter().all(|twin| dead(twin))
-    }
-
-    /// The selectors in force that cover these claims, for explaining; slower than [`Self::covers`].
-    #[must_use]
-    pub fn covering(&self, claims: &Claims, now: Timestamp) -> Vec<Selector> {
-        let shapes = self.shapes.load();
-        let candidates = shapes.iter().flat_map(|marks| {
-            let selectors = selectors(marks.shape().names(), claims);
-            selectors.into_iter().filter(|selector| marks.covers_by(selector, claims, now))
-        });
-        candidates.collect()
-    }
-
     /// Takes over what stands for one selector. News no later than the position reached changes nothing, so that a
     /// redelivered revocation does not come back after its lift. While all is read anew, what is read only adds: what it
     /// leaves out goes when all of it is there, see [`Self::reload`].
@@ -118,19 +107,24 @@ impl Index {
             return;
         }
         let standing: Vec<Mark> = change.standing.iter().map(Mark::from).collect();
+        let mut adds = false;
         if let Some(aside) = &mut writer.aside {
             self.put(aside, &change.selector, &standing);
-            if change.cause.is_none() {
-                return standing.iter().for_each(|mark| self.add(&change.selector, *mark));
-            }
+            adds = change.cause.is_none();
         }
-        self.replace(&change.selector, &standing);
+        if adds {
+            standing.iter().for_each(|mark| self.add(&change.selector, *mark));
+        } else {
+            self.replace(&change.selector, &standing);
+        }
+        self.changed();
     }
 
     /// Takes over one revocation beside whatever is known, as a snapshot remembers it.
     pub fn remember(&self, revocation: &Revocation) {
         let _writing = self.writer.lock().unwrap_or_else(PoisonError::into_inner);
         self.add(&revocation.selector, Mark::from(revocation));
+        self.changed();
     }
 
     /// Begins to read anew all that stands; what is known stays until [`Self::reloaded`]. What was gathered by a reload that
@@ -149,6 +143,7 @@ impl Index {
         let mut writer = self.writer.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some(aside) = writer.aside.take() {
             self.shapes.store(Arc::new(aside));
+            self.changed();
         }
     }
 
@@ -159,8 +154,10 @@ impl Index {
         let _writing = self.writer.lock().unwrap_or_else(PoisonError::into_inner);
         let shapes = self.shapes.load_full();
         let gone = gone + shapes.iter().map(|marks| marks.expire_lists(now)).sum::<usize>();
-        let in_use = shapes.iter().filter(|marks| marks.len() > 0).cloned().collect();
-        self.shapes.store(Arc::new(in_use));
+        let in_use: Vec<_> = shapes.iter().filter(|marks| marks.len() > 0).cloned().collect();
+        if in_use.len() < shapes.len() {
+            self.shapes.store(Arc::new(in_use));
+        }
         gone
     }
 
@@ -310,7 +307,13 @@ impl Index {
     }
 
     fn marks(&self, shape: Shape) -> Arc<Marks> {
-        Arc::new(Marks::new(ShapeHasher::new(shape, &self.secret)))
+        let mut numbered = self.numbered.lock().unwrap_or_else(PoisonError::into_inner);
+        let number = numbered.iter().position(|known| *known == shape).or_else(|| {
+            let next = numbered.len();
+            (next < Memo::KEYS).then(|| numbered.push(shape.clone()))?;
+            Some(next)
+        });
+        Arc::new(Marks::new(number, ShapeHasher::new(shape, &self.secret)))
     }
 }
 
@@ -325,25 +328,4 @@ impl fmt::Debug for Index {
             .field("position", &self.position())
             .finish_non_exhaustive()
     }
-}
-
-/// Every selector of these names that matches the claims.
-fn selectors(names: &[Name], claims: &Claims) -> Vec<Selector> {
-    let mut combinations: Vec<Vec<(Name, String)>> = vec![Vec::new()];
-    for name in names {
-        let values: Vec<String> = match claims.values(name) {
-            ClaimValues::None => return Vec::new(),
-            ClaimValues::One(value) => vec![value.to_owned()],
-            ClaimValues::Digest(digest) => vec![digest.to_string()],
-            ClaimValues::Many(values) => values.iter().map(|value| value.to_string()).collect(),
-        };
-        let longer = |parts: &Vec<(Name, String)>, value: &String| {
-            parts.iter().cloned().chain([(name.clone(), value.clone())]).collect::<Vec<_>>()
-        };
-        combinations = combinations
-            .iter()
-            .flat_map(|parts| values.iter().map(|value| longer(parts, value)).collect::<Vec<_>>())
-            .collect();
-    }
-    combinations.into_iter().filter_map(|parts| Selector::new(parts).ok()).collect()
 }

@@ -9,7 +9,7 @@ use proptest::prelude::*;
 use super::*;
 use crate::clock::ManualClock;
 use crate::domain::{
-    Cutoff, Entry, Lift, Merge, Reach, Recorded, Revocation, RevocationId, TokenDigest, TokenKind, merge,
+    Claims, Cutoff, Entry, Lift, Memo, Merge, Reach, Recorded, Revocation, RevocationId, TokenDigest, TokenKind, merge,
 };
 
 const T0: u64 = 1_800_000_000;
@@ -41,6 +41,7 @@ fn claims() -> Claims {
         family: None,
         twins: Box::default(),
         generation: Some(T0),
+        memo: Memo::default(),
     }
 }
 
@@ -143,6 +144,119 @@ fn a_token_with_more_combinations_than_can_be_looked_up_is_refused() {
     let many: Box<[Box<str>]> = (0..64).map(|n| n.to_string().into()).collect();
     let other = ["a", "b", "c"].map(|name| (name.into(), many.clone()));
     assert!(index.covers(&Claims { other: Box::new(other), ..claims() }, Timestamp::from_secs(T0)));
+}
+
+#[test]
+fn claims_that_were_clear_are_looked_up_again_once_anything_was_revoked() {
+    let (index, now) = (index(), Timestamp::from_secs(T0));
+    let held = Arc::new(claims());
+    let others = selector(&[("issuer", "https://id"), ("user", "u2")]);
+    let own = selector(&[("issuer", "https://id"), ("session", "s1")]);
+    let absolute = |selector: &Selector| revocation(1, selector.clone(), Cutoff::Absolute);
+    assert!(!index.covers_shared(&held, now));
+    index.apply(&news(1, &others, vec![absolute(&others)]));
+    assert!(!index.covers_shared(&held, now) && !index.covers_shared(&held, now));
+    index.apply(&news(2, &own, vec![absolute(&own)]));
+    assert!(index.covers_shared(&held, now) && index.covers_shared(&held, now));
+    index.apply(&news(3, &own, Vec::new()));
+    assert!(!index.covers_shared(&held, now));
+    index.remember(&absolute(&own));
+    assert!(index.covers_shared(&held, now), "from a snapshot");
+}
+
+#[test]
+fn what_one_index_found_clear_another_may_cover() {
+    let (one, two, now) = (index(), index(), Timestamp::from_secs(T0));
+    let user = selector(&[("issuer", "https://id"), ("user", "u1")]);
+    let (held, shared) = (Arc::new(claims()), Index::new(ManualClock::at(now), Duration::from_secs(10), [8; 16]));
+    for index in [&two, &shared] {
+        index.apply(&news(1, &user, vec![revocation(1, user.clone(), Cutoff::Absolute)]));
+    }
+    assert!(!one.covers_shared(&held, now));
+    assert!(two.covers_shared(&held, now) && shared.covers_shared(&held, now), "though their secrets differ");
+    assert!(!one.covers_shared(&held, now));
+}
+
+#[test]
+fn a_copy_of_claims_remembers_nothing_that_its_changes_may_belie() {
+    let (index, now) = (index(), Timestamp::from_secs(T0));
+    let user = selector(&[("issuer", "https://id"), ("user", "u2")]);
+    index.apply(&news(1, &user, vec![revocation(1, user.clone(), Cutoff::Absolute)]));
+    let held = Arc::new(claims());
+    assert!(!index.covers_shared(&held, now));
+    let changed = Arc::new(Claims { user: Some("u2".into()), ..Claims::clone(&held) });
+    assert!(index.covers_shared(&changed, now));
+}
+
+#[test]
+fn an_expired_revocation_counts_again_when_the_clock_is_set_back() {
+    let index = index();
+    let user = selector(&[("issuer", "https://id"), ("user", "u1")]);
+    let expires_at = Some(Timestamp::from_secs(T0 + 10));
+    index.apply(&news(1, &user, vec![Revocation { expires_at, ..revocation(1, user.clone(), Cutoff::Absolute) }]));
+    let held = Arc::new(claims());
+    assert!(!index.covers_shared(&held, Timestamp::from_secs(T0 + 10)));
+    assert!(index.covers_shared(&held, Timestamp::from_secs(T0 + 9)));
+}
+
+#[test]
+fn a_twin_that_is_alive_keeps_the_token_alive_until_it_dies_too() {
+    let (index, now) = (index(), Timestamp::from_secs(T0));
+    let twin = Arc::new(Claims { session: Some("s2".into()), ..claims() });
+    let held = Arc::new(Claims { twins: [twin].into(), ..claims() });
+    for (position, session, dead) in [(1, "s1", false), (2, "s2", true)] {
+        let session = selector(&[("issuer", "https://id"), ("session", session)]);
+        index.apply(&news(position, &session, vec![revocation(1, session.clone(), Cutoff::Absolute)]));
+        assert_eq!(index.covers_shared(&held, now), dead);
+        assert_eq!(index.covers_shared(&held, now), dead);
+    }
+}
+
+#[test]
+fn more_shapes_than_have_a_place_beside_the_claims_are_all_looked_up() {
+    let now = Timestamp::from_secs(T0);
+    let other: Box<[_]> = (0..12).map(|n| (format!("c{n:02}").into(), Box::from(["x".into()]))).collect();
+    let held = Arc::new(Claims { other, ..claims() });
+    let index = index();
+    for n in 0..12 {
+        let name = format!("claim:c{n:02}");
+        let (miss, hit) = (selector(&[(&name, "y")]), selector(&[(&name, "x")]));
+        index.apply(&news(3 * n + 1, &miss, vec![revocation(1, miss.clone(), Cutoff::Absolute)]));
+        assert!(!index.covers_shared(&held, now) && !index.covers_shared(&held, now));
+        index.apply(&news(3 * n + 2, &hit, vec![revocation(2, hit.clone(), Cutoff::Absolute)]));
+        assert!(index.covers_shared(&held, now), "{name}");
+        index.apply(&news(3 * n + 3, &hit, Vec::new()));
+    }
+}
+
+#[test]
+fn whoever_asks_after_a_revoke_was_answered_is_refused() {
+    let (index, now) = (index(), Timestamp::from_secs(T0));
+    let tokens: Vec<_> =
+        (0..2_000).map(|n| Arc::new(Claims { user: Some(format!("u-{n}").into()), ..claims() })).collect();
+    let answered = std::sync::atomic::AtomicUsize::new(0);
+    std::thread::scope(|scope| {
+        for _ in 0..2 {
+            scope.spawn(|| {
+                loop {
+                    let before = answered.load(Ordering::Acquire);
+                    for (n, token) in tokens.iter().enumerate().skip(before.saturating_sub(8)).take(16) {
+                        let covered = index.covers_shared(token, now);
+                        assert!(covered || n >= before, "token {n} of {before}");
+                    }
+                    if before == tokens.len() {
+                        break;
+                    }
+                }
+            });
+        }
+        for n in 0..tokens.len() {
+            let user = selector(&[("issuer", "https://id"), ("user", &format!("u-{n}"))]);
+            index.apply(&news(n as u64 + 1, &user, vec![revocation(1, user.clone(), Cutoff::Absolute)]));
+            answered.store(n + 1, Ordering::Release);
+        }
+    });
+    assert!(tokens.iter().all(|token| index.covers_shared(token, now)));
 }
 
 #[test]
@@ -282,6 +396,7 @@ proptest! {
     ) {
         let (index, mut plain, mut now) = (index(), Plain::default(), T0);
         let (mut ids, mut delivered) = (Vec::new(), Vec::<Change>::new());
+        let tokens: Vec<_> = tokens.into_iter().map(Arc::new).collect();
         for (n, step) in steps.into_iter().enumerate() {
             let at = Timestamp::from_secs(now);
             let entry = match step {
@@ -310,6 +425,7 @@ proptest! {
             for token in &tokens {
                 let at = Timestamp::from_secs(now);
                 prop_assert_eq!(index.covers(token, at), plain.covers(token, at), "{:?}", token);
+                prop_assert_eq!(index.covers_shared(token, at), plain.covers(token, at), "{:?}", token);
                 prop_assert_eq!(!index.covering(token, at).is_empty(), plain.covers(token, at));
             }
         }

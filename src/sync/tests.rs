@@ -10,7 +10,8 @@ use tokio::sync::Notify;
 
 use crate::clock::ManualClock;
 use crate::domain::{
-    Change, Checkpoint, Claims, Position, Proof, Recorded, RevocationId, Selector, Timestamp, TokenDigest, TokenKind,
+    Change, Checkpoint, Claims, Memo, Position, Proof, Recorded, RevocationId, Selector, Timestamp, TokenDigest,
+    TokenKind,
 };
 use crate::index::{Index, Standing};
 use crate::live::Live;
@@ -146,6 +147,7 @@ pub(super) fn claims(user: &str) -> Claims {
         family: None,
         twins: Box::default(),
         generation: None,
+        memo: Memo::default(),
     }
 }
 

@@ -7,7 +7,7 @@ use std::time::Duration;
 use serde_json::Value;
 
 use crate::domain::json::Object;
-use crate::domain::{Claims, Denial, OtherClaim, Timestamp, TokenDigest, TokenKind};
+use crate::domain::{Claims, Denial, Memo, OtherClaim, Timestamp, TokenDigest, TokenKind};
 use crate::verify::jws::Header;
 use crate::verify::kind::Marking;
 use crate::verify::settings::{ClaimNames, IssuerSettings};
@@ -53,6 +53,7 @@ pub(super) fn read(
         family: None,
         twins: Box::default(),
         generation: None,
+        memo: Memo::default(),
     };
     Ok(Reading { claims: Arc::new(claims), marking, not_before: source.moment("nbf")?, audience: source.audience()? })
 }

@@ -30,7 +30,8 @@ use crate::admin::{
 use crate::clock::ManualClock;
 use crate::control::{self, Control, Tokens};
 use crate::domain::{
-    BearerToken, Change, Claims, Denial, ReplicaIdentity, Revocation, Right, Rights, Timestamp, TokenDigest, TokenKind,
+    BearerToken, Change, Claims, Denial, Memo, ReplicaIdentity, Revocation, Right, Rights, Timestamp, TokenDigest,
+    TokenKind,
 };
 use crate::index::Index;
 use crate::live::Live;
@@ -107,6 +108,7 @@ impl Tokens for FakeTokens {
             family: None,
             twins: Box::default(),
             generation: None,
+            memo: Memo::default(),
         })
     }
 

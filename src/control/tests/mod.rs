@@ -10,7 +10,7 @@ use async_trait::async_trait;
 use crate::clock::{Clock, ManualClock};
 use crate::control::{Caller, Control, ControlError, Receipt, Revoke, Settings, Target, Tokens};
 use crate::domain::{
-    BearerToken, Checkpoint, Claims, Cutoff, Denial, Disposition, InvalidSelector, Reach, Recorded, Revocation,
+    BearerToken, Checkpoint, Claims, Cutoff, Denial, Disposition, InvalidSelector, Memo, Reach, Recorded, Revocation,
     RevocationId, Right, Rights, Selector, Timestamp, TokenDigest, TokenKind,
 };
 use crate::index::Index;
@@ -84,6 +84,7 @@ impl Tokens for Issuers {
             family: None,
             twins: Box::default(),
             generation: None,
+            memo: Memo::default(),
         })
     }
 
@@ -230,6 +231,7 @@ fn claims(issued_after: u64) -> Claims {
         family: None,
         twins: Box::default(),
         generation: None,
+        memo: Memo::default(),
     }
 }
 

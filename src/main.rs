@@ -2,7 +2,12 @@
 
 use std::process::ExitCode;
 
+use mimalloc::MiMalloc;
 use portcullis::cli::Cli;
+
+/// Requests take and give back much that is larger than what the system's allocator keeps at hand for a thread.
+#[global_allocator]
+static ALLOCATOR: MiMalloc = MiMalloc;
 
 /// For the store, the admin side and the log; requests are served by threads of their own.
 const THREADS: usize = 2;

@@ -119,10 +119,11 @@ impl Stream {
         if let Some(fault) = self.fault.take() {
             return Progress::Polled(Poll::Ready(Some(Err(fault))));
         }
-        if let Some(loan) = &mut self.loan {
-            loan.drive(cx);
-        }
-        match Pin::new(&mut self.incoming).poll_frame(cx) {
+        let mut beside = match &mut self.loan {
+            Some(loan) => loan.drive(cx),
+            None => Context::from_waker(cx.waker()),
+        };
+        match Pin::new(&mut self.incoming).poll_frame(&mut beside) {
             Poll::Ready(Some(Ok(frame))) => Progress::Polled(Poll::Ready(Some(Ok(self.pass(frame))))),
             Poll::Ready(Some(Err(error))) => {
                 self.fault = Some(BodyError::Broken(error));

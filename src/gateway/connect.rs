@@ -103,14 +103,15 @@ impl Http1 {
         let driver = &mut self.driver;
         std::future::poll_fn(|cx| {
             driver.poll(cx);
-            answered.as_mut().poll(cx)
+            answered.as_mut().poll(&mut driver.beside(cx))
         })
         .await
     }
 
-    /// Moves the connection on; to be called whenever its user waits for something of it.
-    pub(super) fn drive(&mut self, cx: &mut Context<'_>) {
+    /// Moves the connection on, and says how to ask for what it brings; to be called whenever its user waits for that.
+    pub(super) fn drive<'c>(&mut self, cx: &mut Context<'c>) -> Context<'c> {
         self.driver.poll(cx);
+        self.driver.beside(cx)
     }
 
     /// Lets the connection move on by itself from now on.
@@ -140,6 +141,15 @@ impl Driver {
             && work.as_mut().poll(cx).is_ready()
         {
             *self = Self::Ended;
+        }
+    }
+
+    /// How what the connection brings is to be asked for. Where the one who asks has just driven it, nobody need be woken for
+    /// what was brought, and being woken by oneself is to be polled in vain.
+    fn beside<'c>(&self, cx: &Context<'c>) -> Context<'c> {
+        match self {
+            Self::User(_) => Context::from_waker(Waker::noop()),
+            Self::Task(_) | Self::Ended => Context::from_waker(cx.waker()),
         }
     }
 }

@@ -277,10 +277,11 @@ impl Loan {
         Self { hold, upload, load }
     }
 
-    /// Moves the connection on; to be called whenever something of it is waited for.
-    pub(super) fn drive(&mut self, cx: &mut Context<'_>) {
-        if let Hold::Http1(connection) = &mut self.hold {
-            connection.drive(cx);
+    /// Moves the connection on, and says how to ask for what it brings; to be called whenever something of it is waited for.
+    pub(super) fn drive<'c>(&mut self, cx: &mut Context<'c>) -> Context<'c> {
+        match &mut self.hold {
+            Hold::Http1(connection) => connection.drive(cx),
+            Hold::Alone(_) | Hold::Http2(_) => Context::from_waker(cx.waker()),
         }
     }
 

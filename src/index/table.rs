@@ -139,25 +139,22 @@ impl Shard {
         if (self.held + self.worn) as usize >= full {
             self.rebuild(self.held as usize + 1, entry.key);
         }
-        while !self.put(entry) {
-            self.rebuild(self.slots() + 1, entry.key);
-        }
+        self.put(entry);
     }
 
-    /// Puts an entry that is not there into the first vacant slot on its way, and tells the groups before of it. Says
-    /// whether there was one.
-    fn put(&mut self, entry: Slot) -> bool {
+    /// Puts an entry that is not there into the first vacant slot on its way, and tells the groups before of it. There is
+    /// one: the way leads to every group, and some slot is vacant.
+    fn put(&mut self, entry: Slot) {
         for group in self.way(entry.key) {
-            let Some(word) = self.words.get_mut(group) else { return false };
+            let Some(word) = self.words.get_mut(group) else { break };
             if let Some(place) = tags(*word, 0).next() {
                 *word |= u64::from(tag(entry.key)) << (8 * place);
                 self.held += 1;
-                self.set(group, place, entry);
-                return true;
+                return self.set(group, place, entry);
             }
             *word |= went_on(entry.key);
         }
-        false
+        debug_assert!(false, "no slot was vacant");
     }
 
     fn remove(&mut self, key: Key, done: impl Fn(Packed) -> bool) -> bool {
@@ -168,7 +165,8 @@ impl Shard {
             self.worn += u32::from(*word >> WENT_ON != 0);
         }
         self.held -= 1;
-        if (self.held as usize) < self.slots() / 3 {
+        let spacious = self.blocks.len() > 1 && (self.held as usize) < self.slots() / 3;
+        if spacious || self.held == 0 {
             self.rebuild(self.held as usize, key);
         }
         true
@@ -189,9 +187,7 @@ impl Shard {
         self.blocks.shrink_to_fit();
         self.words = vec![0; blocks * BLOCK].into();
         (self.held, self.worn) = (0, 0);
-        held.into_iter().for_each(|entry| {
-            self.put(entry);
-        });
+        held.into_iter().for_each(|entry| self.put(entry));
     }
 
     /// Calls `visit` with every entry.
@@ -203,16 +199,18 @@ impl Shard {
         });
     }
 
-    /// The groups where this key may be: the one where it belongs, then with growing steps. Keys are as good as random, so
-    /// any number of groups is filled as evenly as can be, and almost in the order of the keys.
+    /// The groups where this key may be: the one where it belongs, then with growing steps, and since those may miss some,
+    /// all of them. Keys are as good as random, so any number of groups is filled as evenly as can be, and almost in the
+    /// order of the keys.
     #[inline]
     fn way(&self, Key([high, _]): Key) -> impl Iterator<Item = usize> + use<> {
         let groups = self.words.len();
         let mut at = ((u128::from(high << SHARD_BITS) * groups as u128) >> u64::BITS) as usize;
-        (1..=groups).map(move |step| {
+        (0..2 * groups).map(move |step| {
             let here = at;
-            at = if at + step < groups { at + step } else { at + step - groups };
-            here
+            at += step + 1;
+            at = if at < groups { at } else { at - groups };
+            if step < groups { here } else { step - groups }
         })
     }
 
@@ -332,6 +330,17 @@ mod tests {
             }
             for n in 0..1_000 {
                 prop_assert_eq!(table.get(key(n)), None);
+            }
+        }
+    }
+
+    #[test]
+    fn a_key_finds_a_place_wherever_one_is_vacant() {
+        for groups in 1..60 {
+            let shard = Shard { words: vec![0; groups].into(), ..Shard::default() };
+            for n in 0..20 {
+                let way: std::collections::BTreeSet<_> = shard.way(key(n)).collect();
+                assert!(way.into_iter().eq(0..groups), "{groups} groups");
             }
         }
     }

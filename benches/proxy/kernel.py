@@ -1,11 +1,11 @@
 """Counts that repeat better than times: system calls and instructions of a request."""
-import pathlib, re, shutil, signal, subprocess, tempfile, time
+import pathlib, re, shutil, signal, subprocess, sys, tempfile, time
 
 import nginx
 from gateway import Gateway, filled_store
 from keepalive import gate, load
 from load import CONNECTIONS
-from machine import program, give_up
+from machine import HERE, give_up, program
 from rounds import Case, Table
 
 CALLS_SHOWN = 8
@@ -97,7 +97,7 @@ def simulated(bench):
 
     def under(name):
         file = bench.folder / f"{name}.callgrind"
-        return [program("valgrind"), "--tool=callgrind", f"--callgrind-out-file={file}", "--combine-dumps=yes"]
+        return [sys.executable, HERE / "without_auxv.py", program("valgrind"), "--tool=callgrind", f"--callgrind-out-file={file}", "--combine-dumps=yes"]
 
     base = nginx.proxy(bench, "nginx-simulated", under=under("nginx-simulated"), single=True)
     base.counts = bench.folder / "nginx-simulated.callgrind"

@@ -81,7 +81,7 @@ class Gateway:
                 pass
             time.sleep(0.02)
         process.end()
-        give_up(f"the gateway was not ready within {patience} s:\n{process.log.read_text()[-2000:]}")
+        give_up(f"the gateway did not become ready:\n{process.log.read_text()[-2000:]}")
 
     def call(self, method, path, body=None, media="application/json"):
         connection = http.client.HTTPConnection("127.0.0.1", self.admin, timeout=900)

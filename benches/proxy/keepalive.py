@@ -54,9 +54,9 @@ def others(bench):
     cases, missing = plain_cases(bench)[:2], []
     untracked = gate(bench, "untracked", store=filled_store(bench, bench.revocations))
     cases.append(Case(f"portcullis, ES256, {bench.revocations:,} revocations", untracked, load(untracked, bench.tokens("ES256"))))
-    uncached = gate(bench, "uncached", more='[cache]\n            verified_bytes = "1B"')
+    uncached = gate(bench, "uncached", more='[cache]\n            verified_bytes = "64KiB"')
     for algorithm in ("ES256", "RS256"):
-        cases.append(Case(f"portcullis, {algorithm}, nothing cached", uncached, load(uncached, bench.tokens(algorithm))))
+        cases.append(Case(f"portcullis, {algorithm}, a cache too small for the tokens", uncached, load(uncached, bench.tokens(algorithm))))
     for peer in peers.ALL:
         try:
             for name, process, algorithm in peer(bench):

@@ -29,7 +29,7 @@ def wrk(port, seconds, tokens=None, path="/", body_bytes=0, connections=CONNECTI
 
 def h2load(port, seconds, size, token=None, path="/", clients=10, streams=100, tls=False):
     """HTTP/2 as fast as it can, every answer 200 and of `size` bytes."""
-    command = [*pinned(), "h2load", f"-c{clients}", f"-m{streams}", f"-D{seconds}", "-t1", "-H", "Host: bench"]
+    command = [*pinned(), "h2load", f"-c{clients}", f"-m{streams}", f"-D{seconds}", "-t1"]
     command += ["-H", f"Authorization: Bearer {token}"] if token else []
     ran = subprocess.run([*command, f"{'https' if tls else 'http'}://127.0.0.1:{port}{path}"], capture_output=True, text=True)
     counts = re.search(r"requests: \d+ total, \d+ started, (\d+) done, (\d+) succeeded, (\d+) failed, (\d+) errored", ran.stdout)

@@ -50,7 +50,7 @@ def haproxy_process(bench, found, name, checks):
     file.write_text(f"""
         global
             nbthread 1
-            maxconn 20000
+            maxconn 4000
         defaults
             mode http
             timeout connect 5s
@@ -95,7 +95,6 @@ def caddy(bench):
     folder.mkdir()
     (folder / "Caddyfile").write_text(f"""{{
         admin off
-        persist_config off
         auto_https off
         storage file_system {folder}
         log {{

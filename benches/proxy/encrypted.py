@@ -27,7 +27,7 @@ def encrypted_cases(bench, with_auth):
     cases = [Case("nginx, no auth", base, load(base, tls=True)), Case("portcullis, no auth", gateway, load(gateway, tls=True))]
     if with_auth:
         checking = gate(bench, "tls-checking", tls=True)
-        cases.append(Case("portcullis, ES256", checking, load(checking, bench.tokens("ES256"), tls=True)))
+        cases.append(Case("portcullis, ES256", checking, load(checking, bench.tokens("ES256"), tls=True), bench.token_count))
     return cases
 
 

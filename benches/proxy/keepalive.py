@@ -38,14 +38,14 @@ def auth(bench):
     what = f"{bench.revocations:,} revocations"
     untracked = gate(bench, "untracked", store=store)
     for algorithm in ("ES256", "RS256"):
-        cases.append(Case(f"portcullis, {algorithm}, {what}, no tracking", untracked, load(untracked, bench.tokens(algorithm))))
+        cases.append(Case(f"portcullis, {algorithm}, {what}, no tracking", untracked, load(untracked, bench.tokens(algorithm)), bench.token_count))
     tracked = gate(bench, "tracked", store=store, track=True)
-    cases.append(Case(f"portcullis, ES256, {what}, sessions tracked", tracked, load(tracked, bench.tokens("ES256"))))
+    cases.append(Case(f"portcullis, ES256, {what}, sessions tracked", tracked, load(tracked, bench.tokens("ES256")), bench.token_count))
     for shapes in bench.shapes:
         count = bench.many
         gateway = gate(bench, f"many-{shapes}", store=filled_store(bench, count, shapes))
         name = f"portcullis, ES256, {count:,} revocations in {shapes} shapes, no tracking"
-        cases.append(Case(name, gateway, load(gateway, bench.tokens("ES256"))))
+        cases.append(Case(name, gateway, load(gateway, bench.tokens("ES256")), bench.token_count))
     return measure(bench, f"tokens, {bench.token_count:,} in rotation", cases, [])
 
 
@@ -60,7 +60,8 @@ def others(bench):
     for peer in peers.ALL:
         try:
             for name, process, algorithm in peer(bench):
-                cases.append(Case(name, process, load(process, bench.tokens(algorithm) if algorithm else None)))
+                tokens = bench.tokens(algorithm) if algorithm else None
+                cases.append(Case(name, process, load(process, tokens), bench.token_count if tokens else 0))
         except peers.Missing as why:
             say(f"missing: {why}")
             missing.append(str(why))

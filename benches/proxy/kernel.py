@@ -6,7 +6,7 @@ from gateway import Gateway, filled_store
 from keepalive import gate, load
 from load import CONNECTIONS
 from machine import HERE, give_up, program
-from rounds import Case, Table
+from rounds import Case, Table, warm
 
 CALLS_SHOWN = 8
 # What callgrind runs is fifty times slower: so few tokens that all have been seen when counting begins.
@@ -19,7 +19,7 @@ def syscalls(bench):
         give_up("strace is missing; on Debian: apt install strace")
     table = Table(f"system calls a request, {CONNECTIONS} connections", [("calls", "calls/request")])
     for case in cases(bench):
-        case.load(1)
+        warm(case, 2)
         counts, requests = traced(case)
         table.add(case.name, {"calls": sum(counts.values()) / requests, **{name: n / requests for name, n in counts.items()}})
         shown = sorted(counts.items(), key=lambda item: -item[1])[:CALLS_SHOWN]
@@ -33,7 +33,7 @@ def cases(bench):
     found = [Case("nginx, no auth", base := nginx.proxy(bench, "nginx"), load(base))]
     for name, auth, track, with_tokens in GATES:
         process = gate(bench, f"counted-{auth}-{track}", auth=auth, store=store, track=track)
-        found.append(Case(name, process, load(process, tokens if with_tokens else None)))
+        found.append(Case(name, process, load(process, tokens if with_tokens else None), bench.token_count if with_tokens else 0))
     return found
 
 
@@ -62,7 +62,7 @@ def instructions(bench):
     if counter_works():
         table = Table(f"instructions a request (perf), {CONNECTIONS} connections", heading)
         for case in cases(bench):
-            case.load(bench.warm_up)
+            warm(case, bench.warm_up)
             table.add(case.name, {"instructions": counted(case)})
         return [table]
     if not program("valgrind"):

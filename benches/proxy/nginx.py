@@ -7,8 +7,8 @@ HELLO = b"hello"
 class Service:
     """What all proxies stand before: small answers, files, a sink for uploads that it reads to the end, and a checker of tokens."""
 
-    def __init__(self, bench, large_bytes=0, cores=LOAD_CORES):
-        self.port, folder = free_port(), bench.folder / "service"
+    def __init__(self, bench, large_bytes=0, cores=LOAD_CORES, name="service"):
+        self.port, folder = free_port(), bench.folder / name
         files = folder / "files"
         files.mkdir(parents=True)
         if large_bytes:
@@ -26,7 +26,7 @@ class Service:
                 proxy_pass http://127.0.0.1:{self.port}/read;
                 proxy_pass_request_body off; proxy_set_header Content-Length "";
             }}"""
-        self.process = bench.started.add(start(bench, "service", block, cores, self.port))
+        self.process = bench.started.add(start(bench, name, block, cores, self.port))
 
 
 def start(bench, name, server, cores=PROXY_CORES, port=None, http="", modules="", workers=1, under=(), single=False):
@@ -50,7 +50,7 @@ def start(bench, name, server, cores=PROXY_CORES, port=None, http="", modules=""
     return process.wait_for(port)
 
 
-def proxy(bench, name, listen="", location="", server="", behind=None, http="", **more):
+def proxy(bench, name, listen="", location="", server="", behind=None, http="", pin=PROXY_CORES, **more):
     """nginx that proxies everything with kept connections, the leanest way it can."""
     port = free_port()
     group = f"upstream service {{ server 127.0.0.1:{behind or bench.service.port}; keepalive 1024; keepalive_requests 1000000000; }}"
@@ -62,7 +62,7 @@ def proxy(bench, name, listen="", location="", server="", behind=None, http="", 
             proxy_max_temp_file_size 0; proxy_request_buffering off;
             {location}
         }}"""
-    return bench.started.add(start(bench, name, block, port=port, http=group + http, **more))
+    return bench.started.add(start(bench, name, block, pin, port, http=group + http, **more))
 
 
 def tls(bench):

@@ -1,5 +1,5 @@
 """Interleaved rounds, and the tables they make."""
-import statistics, time
+import math, statistics, time
 from dataclasses import dataclass, field
 from typing import Callable
 
@@ -12,6 +12,7 @@ class Case:
     name: str
     process: Process
     load: Callable[[int], dict]
+    distinct: int = 0  # tokens that must all have been seen before anything counts
 
 
 @dataclass
@@ -72,13 +73,21 @@ def interleave(bench, title, cases, figures=COST, sample=None):
     """Each case in each round, after a warm-up that does not count."""
     table, sample = Table(title, figures), sample or cpu_per_request
     for case in cases:
-        case.load(bench.warm_up)
+        warm(case, bench.warm_up)
     for turn in range(bench.rounds):
         for case in cases:
             figure = sample(case, bench.seconds)
             table.add(case.name, figure)
             say(f"round {turn + 1}/{bench.rounds}: {case.name}: {figure[figures[0][0]]:.1f} {figures[0][1]}")
     return table
+
+
+def warm(case, seconds):
+    """Load that does not count. Every run starts with the first token, so one of them must get through all."""
+    done = case.load(seconds)
+    while case.distinct and done["requests"] < case.distinct:
+        seconds = min(math.ceil(seconds * case.distinct / done["requests"] * 1.2), seconds * 10)
+        done = case.load(seconds)
 
 
 def cpu_per_request(case, seconds):

@@ -4,7 +4,7 @@ import statistics
 import nginx
 from gateway import Gateway, filled_store
 from keepalive import load
-from machine import CORES, LOAD_CORES, PROXY_CORES
+from machine import CORES, PROXY_CORES
 from nginx import Service
 from rounds import Case, cpu_per_request, interleave
 
@@ -19,13 +19,13 @@ def cores(bench):
     wide = Service(bench, name="wide-service", cores=BESIDE_BOTH)
     store, tokens = filled_store(bench, bench.revocations), bench.tokens("ES256")
     cases = []
-    for count, pinned, loaded, behind in ((1, PROXY_CORES, LOAD_CORES, bench.service.port), (2, BOTH, BESIDE_BOTH, wide.port)):
-        base = nginx.proxy(bench, f"nginx-{count}", behind=behind, workers=count, pin=pinned)
-        cases.append(Case(f"nginx, no auth, on {count}", base, load(base, cores=loaded)))
+    for count, pinned in ((1, PROXY_CORES), (2, BOTH)):
+        base = nginx.proxy(bench, f"nginx-{count}", behind=wide.port, workers=count, pin=pinned)
+        cases.append(Case(f"nginx, no auth, on {count}", base, load(base, cores=BESIDE_BOTH)))
         for name, auth, sent in (("no auth", "none", None), ("ES256", "required", tokens)):
-            gateway = Gateway(bench, f"{auth}-{count}", auth=auth, store=store if sent else None, behind=behind)
+            gateway = Gateway(bench, f"{auth}-{count}", auth=auth, store=store if sent else None, behind=wide.port)
             process = bench.started.add(gateway.start(cores=pinned))
-            cases.append(Case(f"portcullis, {name}, on {count}", process, load(process, sent, cores=loaded), bench.token_count if sent else 0))
+            cases.append(Case(f"portcullis, {name}, on {count}", process, load(process, sent, cores=BESIDE_BOTH), bench.token_count if sent else 0))
     table = interleave(bench, "one core and two, HTTP/1.1 keep-alive", cases, FIGURES, sample)
     table.notes += [worth(table, name) for name in ("nginx, no auth", "portcullis, no auth", "portcullis, ES256")]
     table.notes.append("Two cores are worth 2 × (requests per second of CPU on two) / (the same on one), which holds where all cores are "

@@ -117,6 +117,25 @@ class Started:
         return process
 
 
+class Neighbours:
+    """What share of the machine others had meanwhile, that is, neither this script nor what it started and has ended."""
+
+    def __init__(self):
+        self.before = self.look()
+
+    @staticmethod
+    def look():
+        user, nice, system, idle, wait, irq, soft = map(int, pathlib.Path("/proc/stat").read_text().split()[1:8])
+        own = sum(getattr(resource.getrusage(who), what) for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN)
+                  for what in ("ru_utime", "ru_stime"))
+        ticks = os.sysconf("SC_CLK_TCK")
+        return (user + nice + system + irq + soft) / ticks, own, time.monotonic()
+
+    def share(self):
+        (busy, own, then), (busy_now, own_now, now) = self.before, self.look()
+        return max(0.0, busy_now - busy - (own_now - own)) / ((now - then) * os.cpu_count())
+
+
 def describe():
     """The machine, in a line."""
     info = pathlib.Path("/proc/cpuinfo").read_text()

@@ -5,6 +5,9 @@ from typing import Callable
 
 from machine import Process, say
 
+# The share of the machine that others may have before a table says so.
+QUIET = 0.05
+
 
 @dataclass
 class Case:
@@ -23,6 +26,7 @@ class Table:
     samples: dict = field(default_factory=dict)  # row → list of {key: number}
     notes: list = field(default_factory=list)
     missing: list = field(default_factory=list)
+    others: float = 0.0  # the share of the machine that went to other programs meanwhile
 
     def add(self, row, sample):
         self.samples.setdefault(row, []).append(sample)
@@ -48,11 +52,14 @@ class Table:
             yield f"| {name} | missing | | | |" + " |" * (len(self.figures) - 1)
         yield ""
         yield from (f"{note}\n" for note in self.notes)
+        if self.others > QUIET:
+            yield f"Not a quiet machine: other programs had {self.others:.0%} of it meanwhile.\n"
 
     def json(self):
         rows = [{"name": row, "ratio": statistics.median(self.ratios(row)) if self.ratios(row) else None, "samples": samples,
                  **{key: middle(samples, key) for key, _ in self.figures}} for row, samples in self.samples.items()]
-        return {"title": self.title, "rows": rows, "missing": self.missing, "notes": self.notes}
+        return {"title": self.title, "rows": rows, "missing": self.missing, "notes": self.notes,
+                "others": self.others}
 
 
 def middle(samples, key):

@@ -25,7 +25,8 @@ def cores(bench):
         for name, auth, sent in (("no auth", "none", None), ("ES256", "required", tokens)):
             gateway = Gateway(bench, f"{auth}-{count}", auth=auth, store=store if sent else None, behind=wide.port)
             process = bench.started.add(gateway.start(cores=pinned))
-            cases.append(Case(f"portcullis, {name}, on {count}", process, load(process, sent, cores=BESIDE_BOTH), bench.token_count if sent else 0))
+            asked = load(process, sent, cores=BESIDE_BOTH)
+            cases.append(Case(f"portcullis, {name}, on {count}", process, asked, bench.token_count if sent else 0))
     table = interleave(bench, "one core and two, HTTP/1.1 keep-alive", cases, FIGURES, sample)
     table.notes += [worth(table, name) for name in ("nginx, no auth", "portcullis, no auth", "portcullis, ES256")]
     table.notes.append("Two cores are worth 2 × (requests per second of CPU on two) / (the same on one), which holds where all cores are "

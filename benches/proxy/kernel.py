@@ -100,7 +100,8 @@ def simulated(bench):
 
     def under(name):
         file = bench.folder / f"{name}.callgrind"
-        return [sys.executable, HERE / "without_auxv.py", program("valgrind"), "--tool=callgrind", f"--callgrind-out-file={file}", "--combine-dumps=yes"]
+        plain = [sys.executable, HERE / "without_auxv.py", program("valgrind"), "--tool=callgrind"]
+        return [*plain, f"--callgrind-out-file={file}", "--combine-dumps=yes"]
 
     base = nginx.proxy(bench, "nginx-simulated", under=under("nginx-simulated"), single=True)
     base.counts = bench.folder / "nginx-simulated.callgrind"

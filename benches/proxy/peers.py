@@ -84,7 +84,9 @@ def nginx_lua(bench):
         raise Missing("nginx with Lua (on Debian: apt install libnginx-mod-http-lua)")
     for algorithm in ("ES256", "RS256"):
         http = f"""lua_package_path "{HERE}/?.lua;;"; lua_shared_dict verified 64m;
-            init_by_lua_block {{ verify = require("verify").new("{bench.folder}/{algorithm}.pem", "{algorithm}", "{ISSUER}", "api", "read") }}"""
+            init_by_lua_block {{
+                verify = require("verify").new("{bench.folder}/{algorithm}.pem", "{algorithm}", "{ISSUER}", "api", "read")
+            }}"""
         process = nginx.proxy(bench, f"nginx-lua-{algorithm}", location="access_by_lua_block { verify() }", http=http,
                               modules="".join(f"load_module {module}; " for module in modules))
         yield f"nginx with Lua and a cache of verified tokens, {algorithm}", process, algorithm

@@ -3,15 +3,9 @@
 //! `cargo bench --bench admission`: the bare signature check of aws-lc-rs; a token seen for the first time, whose signature is checked; a token
 //! seen before; and a full admission, from the header to the verdict, with a million revocations in the index.
 
-use std::collections::BTreeMap;
 use std::hint::black_box;
-use std::sync::Arc;
-use std::time::Duration;
 
-use aws_lc_rs::rand::SystemRandom;
-use aws_lc_rs::signature::{
-    ECDSA_P256_SHA256_FIXED, ECDSA_P256_SHA256_FIXED_SIGNING, EcdsaKeyPair, Ed25519KeyPair, KeyPair, UnparsedPublicKey,
-};
+use aws_lc_rs::signature::{ECDSA_P256_SHA256_FIXED, UnparsedPublicKey};
 use base64::Engine;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use criterion::{Criterion, criterion_group, criterion_main};
@@ -19,106 +13,23 @@ use hyper::HeaderMap;
 use hyper::header::AUTHORIZATION;
 use portcullis::admission::{Gate, Policy, Settings as GateSettings};
 use portcullis::clock::SystemClock;
-use portcullis::domain::{
-    BearerToken, Change, Checkpoint, Cutoff, Position, Proof, Reach, Revocation, RevocationId, Selector, Timestamp,
-    TokenKind,
-};
-use portcullis::index::Index;
-use portcullis::telemetry::Metrics;
-use portcullis::verify::{IssuerSettings, KeySource, Settings, SignatureSettings, Verification, Verifier};
-use serde_json::{Value, json};
+use portcullis::domain::{BearerToken, TokenKind};
+use serde_json::Value;
 
-const ISSUER: &str = "https://id.example.com/";
+#[path = "parts/gate.rs"]
+mod parts;
+
+use parts::{Signer, index, verifier};
+
 const REVOCATIONS: usize = 1_000_000;
-
-type Sign = Box<dyn Fn(&[u8]) -> Vec<u8>>;
-
-/// A key of one algorithm, and how it signs.
-struct Signer {
-    alg: &'static str,
-    jwk: Value,
-    sign: Sign,
-}
-
-impl Signer {
-    fn es256() -> Self {
-        let pair = EcdsaKeyPair::generate(&ECDSA_P256_SHA256_FIXED_SIGNING).expect("randomness");
-        let point = pair.public_key().as_ref().to_vec();
-        let part = |from, to| URL_SAFE_NO_PAD.encode(point.get(from..to).expect("an uncompressed point"));
-        let jwk =
-            json!({"kty": "EC", "crv": "P-256", "alg": "ES256", "kid": "es", "x": part(1, 33), "y": part(33, 65)});
-        let sign = move |bytes: &[u8]| pair.sign(&SystemRandom::new(), bytes).expect("a signature").as_ref().to_vec();
-        Self { alg: "ES256", jwk, sign: Box::new(sign) }
-    }
-
-    fn eddsa() -> Self {
-        let pair = Ed25519KeyPair::generate().expect("randomness");
-        let x = URL_SAFE_NO_PAD.encode(pair.public_key().as_ref());
-        let jwk = json!({"kty": "OKP", "crv": "Ed25519", "alg": "EdDSA", "kid": "ed", "x": x});
-        Self { alg: "EdDSA", jwk, sign: Box::new(move |bytes| pair.sign(bytes).as_ref().to_vec()) }
-    }
-
-    fn token(&self, n: u64, now: u64) -> String {
-        let part = |value: Value| URL_SAFE_NO_PAD.encode(value.to_string());
-        let kid = self.jwk.get("kid").cloned().unwrap_or_default();
-        let head = part(json!({"alg": self.alg, "typ": "at+jwt", "kid": kid}));
-        let claims = part(json!({
-            "iss": ISSUER, "aud": "api", "sub": format!("user-{n}"), "sid": format!("session-{n}"), "jti": format!("token-{n}"),
-            "azp": "web", "scope": "read write", "iat": now, "exp": now + 7_200,
-        }));
-        let signed = format!("{head}.{claims}");
-        let signature = URL_SAFE_NO_PAD.encode((self.sign)(signed.as_bytes()));
-        format!("{signed}.{signature}")
-    }
-}
-
-fn verifier(signers: &[&Signer]) -> Arc<Verifier> {
-    let folder = std::env::temp_dir().join(format!("portcullis-bench-{}", std::process::id()));
-    std::fs::create_dir_all(&folder).expect("a temporary folder");
-    let file = folder.join("jwks.json");
-    let keys: Vec<&Value> = signers.iter().map(|signer| &signer.jwk).collect();
-    std::fs::write(&file, json!({"keys": keys}).to_string()).expect("a key set");
-    let algorithms = signers.iter().map(|signer| signer.alg.parse().expect("an algorithm")).collect();
-    let signature = SignatureSettings::new(KeySource::File(file), algorithms);
-    let mut issuer = IssuerSettings::new("main", ISSUER, Verification::Signature(signature));
-    issuer.audiences = vec!["api".into()];
-    let settings = Settings { issuers: vec![issuer], ..Settings::default() };
-    let calls = |_: &IssuerSettings| Err("no calls in a bench".into());
-    let verifier = Verifier::new(settings, &calls, SystemClock::shared(), Metrics::new());
-    std::fs::remove_dir_all(folder).expect("the folder is ours");
-    Arc::new(verifier.expect("a verifier"))
-}
-
-fn index() -> Arc<Index> {
-    let clock = SystemClock::shared();
-    let index = Index::new(clock.clone(), Duration::from_secs(86_400), [7; 16]);
-    for n in 0..REVOCATIONS {
-        let parts = [("issuer".to_owned(), ISSUER.to_owned()), ("token_id".to_owned(), format!("dead-{n}"))];
-        let selector = Selector::try_from(BTreeMap::from(parts)).expect("a selector");
-        let revocation = Revocation {
-            id: RevocationId::from_random(n as u128),
-            selector: selector.clone(),
-            reach: Reach::LOGIN,
-            cutoff: Cutoff::Absolute,
-            created_at: Timestamp::default(),
-            expires_at: None,
-            actor: "bench".into(),
-            reason: None,
-            named_for: None,
-        };
-        index.apply(&Change { position: Position::START, selector, standing: vec![revocation], cause: None });
-    }
-    index.caught_up(Proof { checkpoint: Checkpoint::START, as_of: clock.elapsed() });
-    index
-}
 
 fn admission(criterion: &mut Criterion) {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime");
     let clock = SystemClock::shared();
     let now = clock.now().as_secs();
-    let signers = [Signer::es256(), Signer::eddsa()];
+    let signers = ["ES256", "EdDSA"].map(Signer::of);
     let verifier = runtime.block_on(async { verifier(&signers.iter().collect::<Vec<_>>()) });
-    let gate = Gate::new(GateSettings::default(), index(), verifier.clone());
+    let gate = Gate::new(GateSettings::default(), index(REVOCATIONS), verifier.clone());
     let policy = Policy::default();
     for signer in &signers {
         let mut group = criterion.benchmark_group(signer.alg);

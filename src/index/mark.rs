@@ -27,6 +27,12 @@ impl Mark {
         }
     }
 
+    /// One that reaches what belongs to a login, for ever.
+    #[cfg(test)]
+    pub(super) fn for_logins(cutoff: Cutoff) -> Self {
+        Self { reach: Reach::LOGIN, cutoff, expires_at: None }
+    }
+
     /// Whether it still says something.
     pub(super) fn in_force(self, now: Timestamp) -> bool {
         self.expires_at.is_none_or(|expires_at| now < expires_at)

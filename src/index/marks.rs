@@ -1,39 +1,32 @@
-//! The marks of one shape: a map from key to word, and beside it the few keys whose marks do not fit a word.
+//! The marks of one shape: a table from key to word, and beside it the few keys whose marks do not fit a word.
 //!
-//! A map's shard is locked only for a look-up or one write; no guard leaves this file. Two maps are never locked at once.
+//! Both are locked only for a look-up or one write; no guard leaves this file, and never are both locked at once.
 
-use std::hash::{BuildHasherDefault, Hasher};
+use std::collections::HashMap;
 use std::ops::ControlFlow;
-
-use dashmap::DashMap;
+use std::sync::{PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
 
 use crate::domain::{Claims, KeptKey, Scale, Selector, Shape, Timestamp};
 use crate::index::mark::{Mark, Packed, Verdict};
 use crate::index::shape::{Asked, Hashes, Key, ShapeHasher};
+use crate::index::table::Table;
 
-/// Enough shards that sweeping one of ten million entries takes some ten microseconds.
-const SHARDS: usize = 256;
+/// The marks of the keys that have several, or one that does not fit a word.
+type Lists = HashMap<Key, Box<[Mark]>>;
 
 /// All marks of one shape.
-#[derive(Debug)]
 pub(super) struct Marks {
     /// What this shape is called as long as the index lives; none when there were too many to number.
     number: Option<usize>,
     hasher: ShapeHasher,
     scale: Scale,
-    words: DashMap<Key, Packed, BuildHasherDefault<KeyHasher>>,
-    lists: DashMap<Key, Box<[Mark]>, BuildHasherDefault<KeyHasher>>,
+    words: Table,
+    lists: RwLock<Lists>,
 }
 
 impl Marks {
     pub(super) fn new(number: Option<usize>, hasher: ShapeHasher) -> Self {
-        Self {
-            number,
-            scale: hasher.shape().scale(),
-            hasher,
-            words: DashMap::with_hasher_and_shard_amount(BuildHasherDefault::default(), SHARDS),
-            lists: DashMap::with_hasher_and_shard_amount(BuildHasherDefault::default(), 2),
-        }
+        Self { number, scale: hasher.shape().scale(), hasher, words: Table::new(), lists: RwLock::default() }
     }
 
     pub(super) const fn number(&self) -> Option<usize> {
@@ -88,11 +81,11 @@ impl Marks {
     fn look_up(&self, key: Key, claims: &Claims, now: Timestamp) -> Verdict {
         let judge = |mark: Mark| mark.judge(claims.kind, claims.standing(self.scale), now);
         loop {
-            let Some(word) = self.words.get(&key).map(|word| *word) else { return Verdict::Clear };
+            let Some(word) = self.words.get(key) else { return Verdict::Clear };
             if let Some(mark) = word.unpack() {
                 return judge(mark);
             }
-            if let Some(list) = self.lists.get(&key) {
+            if let Some(list) = self.lists().get(&key) {
                 return list.iter().copied().map(judge).max().unwrap_or(Verdict::Clear);
             }
             // The writer is between the list it took away and the word that replaces it: look again.
@@ -105,15 +98,15 @@ impl Marks {
         let key = self.hasher.selector_key(selector);
         match standing {
             [] => {
-                self.words.remove(&key);
-                self.lists.remove(&key);
+                self.words.remove(key);
+                self.lists_mut().remove(&key);
             }
             [mark] if let Some(word) = Packed::pack(*mark) => {
                 self.words.insert(key, word);
-                self.lists.remove(&key);
+                self.lists_mut().remove(&key);
             }
             marks => {
-                self.lists.insert(key, marks.into());
+                self.lists_mut().insert(key, marks.into());
                 self.words.insert(key, Packed::ELSEWHERE);
             }
         }
@@ -122,10 +115,10 @@ impl Marks {
     /// Adds a mark to what is known of the selector. For one writer at a time.
     pub(super) fn add(&self, selector: &Selector, mark: Mark) {
         let key = self.hasher.selector_key(selector);
-        let Some(word) = self.words.get(&key).map(|word| *word) else { return self.replace(selector, &[mark]) };
+        let Some(word) = self.words.get(key) else { return self.replace(selector, &[mark]) };
         let mut marks = match word.unpack() {
             Some(held) => vec![held],
-            None => self.lists.get(&key).map(|list| list.to_vec()).unwrap_or_default(),
+            None => self.lists().get(&key).map(|list| list.to_vec()).unwrap_or_default(),
         };
         if !marks.contains(&mark) {
             marks.push(mark);
@@ -133,38 +126,28 @@ impl Marks {
         }
     }
 
-    /// Drops words that have expired, a shard at a time; returns how many went. Writers may go on meanwhile: a word is
-    /// judged and removed under its shard's lock.
+    /// Drops words that have expired; returns how many went. Writers may go on meanwhile: a word is judged again when it is
+    /// removed.
     pub(super) fn expire_words(&self, now: Timestamp) -> usize {
-        let before = self.words.len();
-        self.words.retain(|_, word| word.unpack().is_none_or(|mark| mark.in_force(now)));
-        before.saturating_sub(self.words.len())
+        self.words.sweep(|word| word.unpack().is_some_and(|mark| !mark.in_force(now)))
     }
 
     /// Drops the few keys whose marks do not fit a word and have all expired; returns how many. For one writer at a time.
     pub(super) fn expire_lists(&self, now: Timestamp) -> usize {
         let expired = |marks: &[Mark]| marks.iter().all(|mark| !mark.in_force(now));
-        let gone: Vec<Key> = self.lists.iter().filter(|list| expired(list)).map(|list| *list.key()).collect();
+        let gone: Vec<Key> = self.lists().iter().filter(|(_, list)| expired(list)).map(|(key, _)| *key).collect();
         for key in &gone {
-            self.words.remove(key);
-            self.lists.remove(key);
+            self.words.remove(*key);
+            self.lists_mut().remove(key);
         }
         gone.len()
     }
-}
 
-/// Passes a key on as its own hash: it is one already.
-#[derive(Debug, Default)]
-pub(super) struct KeyHasher(u64);
-
-impl Hasher for KeyHasher {
-    fn finish(&self) -> u64 {
-        self.0
+    fn lists(&self) -> RwLockReadGuard<'_, Lists> {
+        self.lists.read().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn write(&mut self, _bytes: &[u8]) {}
-
-    fn write_u64(&mut self, word: u64) {
-        self.0 = word;
+    fn lists_mut(&self) -> RwLockWriteGuard<'_, Lists> {
+        self.lists.write().unwrap_or_else(PoisonError::into_inner)
     }
 }

@@ -14,6 +14,7 @@ mod generation;
 mod mark;
 mod marks;
 mod shape;
+mod table;
 #[cfg(test)]
 mod tests;
 

@@ -185,7 +185,7 @@ impl Gate {
                 let claims = self.complete(verified.claims(), self.when_stale(policy)).await?;
                 Ok(Some(verified.knowing(claims)))
             }
-            Some(Credential::Password(shown)) => self.by_password(&shown, policy).await.map(Some),
+            Some(Credential::Password(shown)) => Box::pin(self.by_password(&shown, policy)).await.map(Some),
             None => Ok(None),
         }
     }
@@ -211,7 +211,7 @@ impl Gate {
         let Some(learned) = self.learned.as_ref().filter(|_| self.taught.contains(&claims.issuer)) else {
             return Ok(claims.clone());
         };
-        match (learned.complete(claims).await, when_stale) {
+        match (Box::pin(learned.complete(claims)).await, when_stale) {
             (Ok(claims), _) => Ok(claims),
             (Err(_), WhenStale::Allow) => Ok(claims.clone()),
             (Err(_), WhenStale::Reject) => Err(Stop::Blind("what is known of the token cannot be read")),

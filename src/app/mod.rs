@@ -10,6 +10,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use arc_swap::ArcSwap;
+use futures_util::FutureExt;
 use hyper::service::service_fn;
 use tokio::sync::watch;
 use tokio::task::JoinSet;
@@ -229,7 +230,7 @@ impl App {
         let current = self.gateway.clone();
         let service = service_fn(move |request| {
             let gateway = current.gateway.load_full();
-            async move { Ok::<_, Infallible>(gateway.call(request).await) }
+            gateway.call(request).map(Ok::<_, Infallible>)
         });
         self.servers.spawn(proxy.run(service, self.proxy.drain.clone()));
         let services = self.admin.clone();

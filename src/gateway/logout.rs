@@ -43,7 +43,7 @@ impl Gateway {
     /// Ends a session that the upstream says is left. Nobody is told that it is over before it is over here.
     pub(super) async fn confirm(&self, leaving: Option<Leaving>, answered: StatusCode) -> Result<(), Refusal> {
         let Some(Leaving(end)) = leaving.filter(|_| answered.is_success()) else { return Ok(()) };
-        self.book.end_for(end).await.map_err(|error| {
+        Box::pin(self.book.end_for(end)).await.map_err(|error| {
             tracing::error!(error = &error as &dyn std::error::Error, "a session that its user left goes on here");
             Refusal::Stopped { stop: Stop::Blind("the end of the session cannot be written down"), scope: None }
         })

@@ -27,13 +27,16 @@ use crate::live::Lease;
 use crate::net::Peer;
 
 impl Gateway {
-    /// Takes one request from arrival to answer.
+    /// Takes one request from arrival to answer. What few requests need is in a box of its own: the room for it would be
+    /// moved and written over for every request.
     pub(super) async fn run(
         self: &Arc<Self>,
         mut request: Request<Incoming>,
         story: &mut Story,
     ) -> Result<Response<Body>, Refusal> {
-        let Some(route) = self.arrive(&mut request, story)? else { return Ok(self.answer_locally(request).await) };
+        let Some(route) = self.arrive(&mut request, story)? else {
+            return Ok(Box::pin(self.answer_locally(request)).await);
+        };
         let stopped = |stop| Refusal::Stopped { stop, scope: route.policy.scope() };
         let token = self.gate.extract(request.headers(), request.uri().query(), &route.policy).map_err(stopped)?;
         let by_password = matches!(token, Some(Credential::Password(_)));
@@ -68,7 +71,7 @@ impl Gateway {
             }
             Some(endpoint) => {
                 let visit = self.visit(endpoint, (&route, &admitted), &request);
-                self.at_token_endpoint(request, visit, lease, story).await
+                Box::pin(self.at_token_endpoint(request, visit, lease, story)).await
             }
         }
     }
@@ -112,7 +115,6 @@ impl Gateway {
         // A list of sessions is no tunnel, whatever is wished: what the server answers is to be put right.
         let wish = if listing.is_some() { None } else { upgrade::wish(&mut request, route)? };
         let outgoing = self.prepare(request, lease, story)?;
-        // In a box what few requests want, so that the others do not carry the room for it.
         match (wish, listing) {
             (None, None) => self.forwarding.forward(outgoing, route, admitted, story).await,
             (None, Some(asked)) => Box::pin(self.corrected(asked, outgoing, (route, admitted), story)).await,

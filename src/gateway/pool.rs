@@ -118,7 +118,7 @@ impl Pool {
         match self.available() {
             Some(connection) => Ok(connection),
             None if self.protocol.load(Ordering::Relaxed) == HTTP1 => self.dial().await,
-            None => self.dial_together().await,
+            None => Box::pin(self.dial_together()).await,
         }
     }
 

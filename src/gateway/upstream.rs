@@ -157,7 +157,7 @@ impl Forwarding {
         if let Err(SendFault { unsent: Some(_), .. }) = &sent
             && is_used
         {
-            sent = self.once_more(sent, &load, attempt).await?;
+            sent = Box::pin(self.once_more(sent, &load, attempt)).await?;
         }
         let (answer, hold) = sent?;
         upstream.health().note_success();

@@ -4,14 +4,13 @@
 //! opened, and whether the connection is idle or only waits for us. A handler that panics is answered with 500 here.
 
 use std::convert::Infallible;
-use std::panic::AssertUnwindSafe;
-use std::pin::Pin;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::pin::{Pin, pin};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::task::{Context, Poll};
 use std::time::Duration;
 
-use futures_util::FutureExt;
 use futures_util::task::AtomicWaker;
 use hyper::body::{Body, Frame, Incoming, SizeHint};
 use hyper::service::Service;
@@ -159,11 +158,16 @@ pub(super) async fn answer<S: Handler>(
 }
 
 async fn ask<S: Handler>(service: &S, request: Request<Incoming>, metrics: &Metrics) -> Response<Option<S::Content>> {
+    let mut answered = pin!(service.call(request));
     // What a panic leaves half done is dropped with the future; the service itself is shared by reference only.
-    match AssertUnwindSafe(async { service.call(request).await }).catch_unwind().await {
-        Ok(Ok(response)) => response.map(Some),
-        Ok(Err(never)) => match never {},
-        Err(_) => {
+    let answered = std::future::poll_fn(|cx| {
+        let polled = catch_unwind(AssertUnwindSafe(|| answered.as_mut().poll(cx)));
+        polled.map_or(Poll::Ready(None), |polled| polled.map(Some))
+    });
+    match answered.await {
+        Some(Ok(response)) => response.map(Some),
+        Some(Err(never)) => match never {},
+        None => {
             panicked(metrics);
             status_only(StatusCode::INTERNAL_SERVER_ERROR)
         }
@@ -212,7 +216,7 @@ where
             return Poll::Pending;
         }
         let Some(body) = &mut self.body else { return Poll::Ready(None) };
-        let polled = std::panic::catch_unwind(AssertUnwindSafe(|| Pin::new(body).poll_frame(cx)));
+        let polled = catch_unwind(AssertUnwindSafe(|| Pin::new(body).poll_frame(cx)));
         streams::awaits(if matches!(polled, Ok(Poll::Pending)) { Awaited::Us } else { Awaited::Peer });
         match polled {
             Ok(Poll::Ready(Some(Err(_)))) if fuse::breaks_off() => {

@@ -3,6 +3,8 @@
 //! Each line is judged as soon as it is whole, and once: a head that trickles in byte by byte costs no more than one
 //! that comes at once. Only what decides where a message ends is remembered.
 
+use memchr::memchr;
+
 use super::framing::Fault;
 
 /// Finds the lines of a section that grows at its end.
@@ -38,7 +40,7 @@ impl Lines {
         too_large: Fault,
     ) -> Result<Option<&'a [u8]>, Fault> {
         let unsearched = bytes.get(self.searched..).unwrap_or_default();
-        let Some(found) = unsearched.iter().position(|b| *b == b'\n') else {
+        let Some(found) = memchr(b'\n', unsearched) else {
             self.searched = bytes.len();
             return if bytes.len() >= bound { Err(too_large) } else { Ok(None) };
         };

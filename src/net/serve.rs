@@ -40,12 +40,13 @@ pub(super) async fn connection<S: Handler>(arrival: Arrival, service: Arc<S>, mu
     let (listener, metrics) = (arrival.listener, arrival.metrics.clone());
     let ready = tokio::select! {
         biased;
-        ready = arrival.prepare() => ready,
+        // In a box, like HTTP/2: a connection that lasts need not carry the room for what is over, or is another's.
+        ready = Box::pin(arrival.prepare()) => ready,
         // Nothing was asked yet, so nothing is owed.
         () = hold.draining() => return,
     };
     match ready {
-        Ok(ready) if ready.http2 => ready.serve_http2(service, hold).await,
+        Ok(ready) if ready.http2 => Box::pin(ready.serve_http2(service, hold)).await,
         Ok(ready) => ready.serve_http1(service, hold).await,
         Err(Unready::Silent) => {}
         Err(error) => {

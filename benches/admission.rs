@@ -28,8 +28,8 @@ fn admission(criterion: &mut Criterion) {
     let clock = SystemClock::shared();
     let now = clock.now().as_secs();
     let signers = ["ES256", "EdDSA"].map(Signer::of);
-    let verifier = runtime.block_on(async { verifier(&signers.iter().collect::<Vec<_>>()) });
-    let gate = Gate::new(GateSettings::default(), index(REVOCATIONS), verifier.clone());
+    let verifier = runtime.block_on(async { verifier(&signers.iter().collect::<Vec<_>>(), clock.clone()) });
+    let gate = Gate::new(GateSettings::default(), index(REVOCATIONS, clock.clone()), verifier.clone());
     let policy = Policy::default();
     for signer in &signers {
         let mut group = criterion.benchmark_group(signer.alg);

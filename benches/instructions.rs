@@ -9,7 +9,7 @@ use std::sync::Arc;
 use hyper::HeaderMap;
 use hyper::header::AUTHORIZATION;
 use portcullis::admission::{Gate, Policy, Settings};
-use portcullis::clock::SystemClock;
+use portcullis::clock::{Clock, ManualClock};
 use portcullis::domain::{BearerToken, TokenKind};
 
 #[path = "parts/gate.rs"]
@@ -63,9 +63,9 @@ fn first_checks(count: usize) {
 /// A token that was verified before; only that, or from the header to the verdict.
 fn admissions(count: usize, whole: bool) {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime");
-    let (clock, signer, policy) = (SystemClock::shared(), gate::Signer::of("ES256"), Policy::default());
-    let verifier = runtime.block_on(async { gate::verifier(&[&signer]) });
-    let gate = Gate::new(Settings::default(), gate::index(ENTRIES), verifier.clone());
+    let (clock, signer, policy) = (ManualClock::at(NOW), gate::Signer::of("ES256"), Policy::default());
+    let verifier = runtime.block_on(async { gate::verifier(&[&signer], clock.clone()) });
+    let gate = Gate::new(Settings::default(), gate::index(ENTRIES, clock.clone()), verifier.clone());
     let token = BearerToken::parse(&signer.token(0, clock.now().as_secs())).expect("a token");
     let mut headers = HeaderMap::new();
     headers.insert(AUTHORIZATION, format!("Bearer {}", token.expose()).parse().expect("a header"));

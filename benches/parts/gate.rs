@@ -8,7 +8,7 @@ use aws_lc_rs::rand::SystemRandom;
 use aws_lc_rs::signature::{ECDSA_P256_SHA256_FIXED_SIGNING, EcdsaKeyPair, Ed25519KeyPair, KeyPair};
 use base64::Engine;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
-use portcullis::clock::SystemClock;
+use portcullis::clock::SharedClock;
 use portcullis::domain::{
     Change, Checkpoint, Cutoff, Position, Proof, Reach, Revocation, RevocationId, Selector, Timestamp,
 };
@@ -65,7 +65,7 @@ impl Signer {
     }
 }
 
-pub(crate) fn verifier(signers: &[&Signer]) -> Arc<Verifier> {
+pub(crate) fn verifier(signers: &[&Signer], clock: SharedClock) -> Arc<Verifier> {
     let folder = std::env::temp_dir().join(format!("portcullis-bench-{}", std::process::id()));
     std::fs::create_dir_all(&folder).expect("a temporary folder");
     let file = folder.join("jwks.json");
@@ -77,14 +77,13 @@ pub(crate) fn verifier(signers: &[&Signer]) -> Arc<Verifier> {
     issuer.audiences = vec!["api".into()];
     let settings = Settings { issuers: vec![issuer], ..Settings::default() };
     let calls = |_: &IssuerSettings| Err("no calls in a bench".into());
-    let verifier = Verifier::new(settings, &calls, SystemClock::shared(), Metrics::new());
+    let verifier = Verifier::new(settings, &calls, clock, Metrics::new());
     std::fs::remove_dir_all(folder).expect("the folder is ours");
     Arc::new(verifier.expect("a verifier"))
 }
 
 /// An index in step, of so many revocations of other tokens.
-pub(crate) fn index(revocations: usize) -> Arc<Index> {
-    let clock = SystemClock::shared();
+pub(crate) fn index(revocations: usize, clock: SharedClock) -> Arc<Index> {
     let index = Index::new(clock.clone(), Duration::from_secs(86_400), [7; 16]);
     for n in 0..revocations {
         let parts = [("issuer".to_owned(), ISSUER.to_owned()), ("token_id".to_owned(), format!("dead-{n}"))];

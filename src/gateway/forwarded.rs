@@ -129,12 +129,13 @@ pub(super) fn fresh_id() -> HeaderValue {
     IDS.set((hasher, count.wrapping_add(1)));
     hasher.write_u64(count);
     let bits = hasher.finish128().as_u128();
-    let digit = |at: usize| DIGITS[(bits >> (124 - 4 * at)) as usize & 15];
-    let text: [u8; 32] = std::array::from_fn(digit);
+    let text: [u8; 32] = std::array::from_fn(|at| digit((bits >> (124 - 4 * at)) as u8 & 15));
     HeaderValue::from_bytes(&text).unwrap_or(HeaderValue::from_static("-"))
 }
 
-const DIGITS: [u8; 16] = *b"0123456789abcdef";
+fn digit(value: u8) -> u8 {
+    if value < 10 { b'0' + value } else { b'a' + value - 10 }
+}
 
 fn key() -> [u8; 16] {
     let mut key = [0; 16];

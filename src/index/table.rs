@@ -43,12 +43,16 @@ struct Shard {
     /// A group's word each: the tag of each of its slots, 0 where it is vacant, and bits for the keys that found no place
     /// in it and went on. Such a bit stays until the shard is built anew.
     words: Box<[u64]>,
-    blocks: Vec<Box<[[Slot; GROUP]; BLOCK]>>,
+    blocks: Vec<Block>,
     /// Entries.
     held: u32,
     /// Entries that were removed where others had gone on: as bad for look-ups as if they were there.
     worn: u32,
 }
+
+/// Slots that are allocated together, and never move.
+// In a box each, so that a shard grows without a copy of what it holds being made.
+type Block = Box<[[Slot; GROUP]; BLOCK]>;
 
 #[derive(Clone, Copy)]
 struct Slot {
@@ -248,7 +252,7 @@ fn went_on(Key([_, low]): Key) -> u64 {
 fn tags(word: u64, tag: u8) -> impl Iterator<Item = usize> {
     let differs = word ^ (TAGS * u64::from(tag));
     // The highest bit of each byte that is 0; no carry leaves its byte.
-    let mut hits = !((differs & (TAGS * 0x7f)) + TAGS * 0x7f | differs) & (TAGS << 7);
+    let mut hits = !(((differs & (TAGS * 0x7f)) + TAGS * 0x7f) | differs) & (TAGS << 7);
     iter::from_fn(move || {
         let at = (hits != 0).then(|| hits.trailing_zeros() as usize / 8)?;
         hits &= hits - 1;

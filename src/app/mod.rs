@@ -88,6 +88,8 @@ pub struct App {
     admin_listener: Listener,
     tunnels_closing: watch::Sender<bool>,
     servers: JoinSet<()>,
+    /// Whoever drains the listeners keeps them, to the end.
+    _workers: Workers,
 }
 
 /// What everything else is built on.
@@ -98,6 +100,7 @@ struct Core {
     live: Arc<Live>,
     verifier: Arc<CurrentVerifier>,
     replica: ReplicaIdentity,
+    workers: Workers,
 }
 
 /// What is built on it, ready to serve.
@@ -112,9 +115,9 @@ struct Built {
 
 impl Core {
     async fn build(&self, settings: &Settings, store: &Store, follower: &Follower) -> Result<Built, AppError> {
-        let Self { clock, metrics, index, live, verifier, replica } = self;
+        let Self { clock, metrics, index, live, verifier, replica, workers } = self;
         loaded(settings, follower).await?;
-        let servers = bind(settings, metrics)?;
+        let servers = bind(settings, metrics, workers)?;
         let control_settings = control::Settings { replica: replica.clone(), ..control::Settings::default() };
         let seen = (index.clone(), live.clone());
         let control = Control::new(store, seen, verifier.clone(), clock.clone(), control_settings);
@@ -173,7 +176,8 @@ impl App {
         let live = Live::new(metrics.clone());
         let store = Store::open(&settings.store, clock.clone(), metrics.clone()).await?;
         let replica = replica::identity(&settings)?;
-        let core = Core { clock, metrics, index, live, verifier, replica };
+        let workers = Workers::start().map_err(AppError::Workers)?;
+        let core = Core { clock, metrics, index, live, verifier, replica, workers };
         let follower = Arc::new(follow(&settings, &core, &store));
         match core.build(&settings, &store, &follower).await {
             Ok(built) => Ok(Self::assemble(core, built, (settings, subscriber), (store, follower))),
@@ -221,6 +225,7 @@ impl App {
             admin_listener,
             tunnels_closing,
             servers: JoinSet::new(),
+            _workers: core.workers,
         };
         app.serve(servers);
         app
@@ -334,9 +339,8 @@ fn gate(settings: &Settings, index: &Arc<Index>, verifier: &Arc<Verifier>, inven
     Arc::new(gate.learning(inventory.bindings.clone(), taught).taking(inventory.passwords.clone()))
 }
 
-fn bind(settings: &Settings, metrics: &Arc<Metrics>) -> Result<(Server, Server), AppError> {
-    let workers = Workers::start().map_err(AppError::Workers)?;
-    let proxy = Server::bind("proxy", settings.proxy.clone(), metrics.clone())?.with_workers(workers);
+fn bind(settings: &Settings, metrics: &Arc<Metrics>, workers: &Workers) -> Result<(Server, Server), AppError> {
+    let proxy = Server::bind("proxy", settings.proxy.clone(), metrics.clone())?.with_workers(workers.clone());
     let admin = Server::bind("admin", settings.admin_listener.clone(), metrics.clone())?;
     Ok((proxy, admin))
 }

@@ -123,8 +123,10 @@ impl Claims {
         let own: usize = texts.into_iter().flatten().map(|text| text.len()).sum();
         let scopes: usize = self.scopes.iter().map(|scope| scope.len() + 16).sum();
         let value_bytes = |values: &[Box<str>]| values.iter().map(|value| value.len() + 16).sum::<usize>();
+        // Scopes and the names of who calls are kept once more, as an upstream is told of them.
+        let told = scopes + self.issuer.len() + own;
         let other: usize = self.other.iter().map(|(name, values)| name.len() + 32 + value_bytes(values)).sum();
-        size_of::<Self>() + own + scopes + other
+        size_of::<Self>() + own + scopes + told + other
     }
 }
 

@@ -1,4 +1,4 @@
-//! What the index remembers beside a token's claims, so that it need not do the same work twice. It is no part of what the
+//! What is remembered beside a token's claims, so that the same work need not be done twice. It is no part of what the
 //! claims say: equal to any other, and empty in a clone, whose fields may be changed. It may be written only where the
 //! claims are shared and so cannot change any more: behind an `Arc`.
 
@@ -6,16 +6,23 @@ use std::fmt;
 use std::sync::OnceLock;
 use std::sync::atomic::{AtomicU64, Ordering};
 
+use bytes::Bytes;
+
 /// The key of one shape: what the values of its names hash to; `None` when the claims do not have them all.
 pub type KeptKey = OnceLock<Option<[u64; 2]>>;
 
-/// What the index remembers beside a token's claims.
+/// How an upstream is told of the claims: user, username, session, issuer, client and scopes, those that there are, in the
+/// form that goes out.
+pub type Told = [Option<Bytes>; 6];
+
+/// What is remembered beside a token's claims.
 #[derive(Default)]
 pub struct Memo {
     /// The generation of the index in which nothing spoke against the token; no index has a generation 0.
     clear_as_of: AtomicU64,
     owner: OnceLock<u64>,
     keys: [KeptKey; Self::KEYS],
+    told: OnceLock<Box<Told>>,
 }
 
 impl Memo {
@@ -38,6 +45,12 @@ impl Memo {
     #[must_use]
     pub fn keys(&self, owner: u64) -> Option<&[KeptKey]> {
         (*self.owner.get_or_init(|| owner) == owner).then_some(&self.keys)
+    }
+
+    /// How an upstream is told of the claims, as `told` has it, which is asked once.
+    #[must_use]
+    pub fn told(&self, told: impl FnOnce() -> Told) -> &Told {
+        self.told.get_or_init(|| Box::new(told()))
     }
 }
 

@@ -26,7 +26,7 @@ pub use denial::Denial;
 pub use dialect::{Dialect, UnknownDialect};
 pub use entry::{Change, Disposition, Ending, Entry, Lift, Merge, Recorded, merge};
 pub use id::{Checkpoint, InvalidId, Position, Proof, RevocationId};
-pub use memo::{KeptKey, Memo};
+pub use memo::{KeptKey, Memo, Told};
 pub use replica::ReplicaIdentity;
 pub use revocation::{Cutoff, Reach, Revocation, TokenKind, UnknownKind};
 pub use rights::{Right, Rights, UnknownRight};

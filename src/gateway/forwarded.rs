@@ -72,8 +72,7 @@ fn element(hop: Hop, host: Option<&HeaderValue>) -> (Bytes, Bytes) {
     let address = hop.address.to_canonical();
     element.push_str(if address.is_ipv4() { "for=" } else { "for=\"[" });
     let start = element.len();
-    // Writing to a string cannot fail.
-    let _ = write!(element, "{address}");
+    push_address(&mut element, address);
     let end = element.len();
     if address.is_ipv6() {
         element.push_str("]\"");
@@ -87,6 +86,23 @@ fn element(hop: Hop, host: Option<&HeaderValue>) -> (Bytes, Bytes) {
     let element = Bytes::from(element);
     let address = element.slice(start..end);
     (element, address)
+}
+
+/// As `Display` writes it; dotted quads, which most are, without the machinery of that.
+fn push_address(text: &mut String, address: IpAddr) {
+    let IpAddr::V4(address) = address else {
+        // Writing to a string cannot fail.
+        let _ = write!(text, "{address}");
+        return;
+    };
+    for (place, octet) in address.octets().into_iter().enumerate() {
+        if place > 0 {
+            text.push('.');
+        }
+        let digits = [octet / 100, octet / 10 % 10, octet % 10];
+        let leading = digits.iter().take(2).take_while(|digit| **digit == 0).count();
+        digits.into_iter().skip(leading).for_each(|value| text.push(char::from(digit(value))));
+    }
 }
 
 /// Appends to the one list that all fields of this name make.
@@ -146,7 +162,18 @@ fn key() -> [u8; 16] {
 
 #[cfg(test)]
 mod tests {
+    use proptest::prelude::*;
+
     use super::*;
+
+    proptest! {
+        #[test]
+        fn an_address_looks_as_everywhere(address: IpAddr) {
+            let mut text = String::new();
+            push_address(&mut text, address);
+            prop_assert_eq!(text, address.to_string());
+        }
+    }
 
     fn told(fields: &[(&'static str, &'static str)], address: &str, is_tls: bool) -> HeaderMap {
         let mut headers = HeaderMap::new();

@@ -7,32 +7,38 @@ use hyper::body::Bytes;
 use hyper::header::{HeaderMap, HeaderName, HeaderValue};
 
 use crate::admission::Admitted;
+use crate::domain::{Claims, Told};
 use crate::gateway::path;
 use crate::gateway::settings::IdentityHeaders;
 
 /// Tells the upstream who was admitted.
 pub(super) fn tell(headers: &mut HeaderMap, names: Option<&IdentityHeaders>, admitted: &Admitted) {
     let (Some(names), Some(claims)) = (names, admitted.identity()) else { return };
-    let told = [
-        (&names.user, claims.user.as_deref()),
-        (&names.username, claims.username.as_deref()),
-        (&names.session, claims.session.as_deref()),
-        (&names.issuer, Some(&*claims.issuer)),
-        (&names.client, claims.client.as_deref()),
-    ];
-    for (name, value) in told {
+    let names = [&names.user, &names.username, &names.session, &names.issuer, &names.client, &names.scopes];
+    for (name, value) in names.into_iter().zip(claims.memo.told(|| told(claims))) {
         if let Some(value) = value {
-            set(headers, name, encoded(value));
+            set(headers, name, value.clone());
         }
-    }
-    if !claims.scopes.is_empty() {
-        let scopes: Vec<String> = claims.scopes.iter().map(|scope| encoded(scope)).collect();
-        set(headers, &names.scopes, scopes.join(" "));
     }
 }
 
-fn set(headers: &mut HeaderMap, name: &HeaderName, value: String) {
-    if let Ok(value) = HeaderValue::from_maybe_shared(Bytes::from(value)) {
+/// All in one piece of memory, as most requests need all of it.
+fn told(claims: &Claims) -> Told {
+    let scopes: Vec<String> = claims.scopes.iter().map(|scope| encoded(scope)).collect();
+    let values = [
+        claims.user.as_deref().map(encoded),
+        claims.username.as_deref().map(encoded),
+        claims.session.as_deref().map(encoded),
+        Some(encoded(&claims.issuer)),
+        claims.client.as_deref().map(encoded),
+        (!scopes.is_empty()).then(|| scopes.join(" ")),
+    ];
+    let mut rest = Bytes::from(values.iter().flatten().map(String::as_str).collect::<String>());
+    values.map(|value| value.map(|value| rest.split_to(value.len())))
+}
+
+fn set(headers: &mut HeaderMap, name: &HeaderName, value: Bytes) {
+    if let Ok(value) = HeaderValue::from_maybe_shared(value) {
         headers.insert(name, value);
     }
 }

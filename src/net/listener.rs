@@ -121,7 +121,8 @@ impl Server {
         Ok(Self { name, listener, address, handle, census: Arc::default(), metrics, workers: None })
     }
 
-    /// The server whose connections are served by `workers`; without, they are served where it runs.
+    /// The server whose connections are served by `workers`; without, they are served where it runs. The workers end with
+    /// their last clone, so one must be kept until the drain has finished: when it begins, [`Self::run`] drops its own.
     #[must_use]
     pub fn with_workers(self, workers: Workers) -> Self {
         Self { workers: Some(workers), ..self }

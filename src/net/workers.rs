@@ -12,6 +12,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::thread::{self, JoinHandle};
 
+use futures_util::FutureExt;
 use tokio::runtime::{Builder, Handle};
 use tokio::sync::watch;
 
@@ -69,11 +70,9 @@ impl Workers {
         let Some(member) = least else { return };
         member.load.fetch_add(1, Ordering::Relaxed);
         let burden = Burden(member.load.clone());
-        // Who drains holds the connection, so the task is awaited by that.
-        drop(member.runtime.spawn(async move {
-            let _burden = burden;
-            connection.await;
-        }));
+        // Who drains holds the connection, so the task is awaited by that. No block of our own around it: that would have room for
+        // the connection twice.
+        drop(member.runtime.spawn(connection.map(|()| drop(burden))));
     }
 }
 

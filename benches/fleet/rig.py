@@ -7,7 +7,9 @@ CREDENTIAL = secrets.token_urlsafe(32)
 
 
 def give_up(text):
-    sys.exit(f"benches/fleet/run: {text}")
+    # Printed here, since what a thread gives up with is seen by nobody.
+    print(f"benches/fleet/run: {text}", file=sys.stderr)
+    sys.exit(1)
 
 
 def need(*programs):
